@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`bigrain bench`: arguments, one run, its three outputs (JSON, picture, table)."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from bigrain._cli.progress import progress
+from bigrain_bench import datasets, fetch, report
+from bigrain_bench.engines import ENGINES
+from bigrain_bench.measure import Measured, Options, Plan, measure
+from bigrain_bench.truth import ground_truth
+
+DESCRIPTION = """\
+Sweeps the search width over your vectors and prints speed at equal recall, with any installed
+peers measured beside it in the same run. Every engine runs in a process of its own, and the
+engines take turns. Writes OUTPUT/NAME.json and OUTPUT/NAME.png."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `bigrain bench`."""
+    parser.description = DESCRIPTION
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    default = Options()
+    parser.add_argument(
+        "data", help=f"a vector file (used as float32), or one of {', '.join(datasets.NAMES)}"
+    )
+    parser.add_argument("--queries", type=Path, help="a file of queries (default: rows held out)")
+    parser.add_argument("--data", dest="path", type=Path, help="the file or folder of a named set")
+    parser.add_argument("--metric", choices=("l2", "ip", "cosine"), help="of your own vectors")
+    parser.add_argument(
+        "--against",
+        type=_names,
+        default=[],
+        metavar="NAME,...",
+        help=f"peers: {', '.join(name for name in ENGINES if name != report.OURS)}",
+    )
+    parser.add_argument("-k", "--k", type=_positive, default=default.k, help="neighbours")
+    parser.add_argument("--widths", type=_widths, default=(), metavar="W,...")
+    parser.add_argument("--threads", type=_positive, default=default.threads, help="search")
+    parser.add_argument("--build-threads", type=_positive, default=default.build_threads)
+    parser.add_argument("--rounds", type=_positive, default=default.rounds)
+    parser.add_argument("--build-rounds", type=_positive, default=default.build_rounds)
+    parser.add_argument(
+        "--seconds", type=float, default=default.seconds, help="least time of one measurement"
+    )
+    parser.add_argument("--limit-queries", type=_positive, metavar="N", help="ask the first N")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        type=_assignment,
+        metavar="ENGINE.NAME=VALUE",
+        help="a build parameter, such as hnswlib.M=32; may be repeated",
+    )
+    parser.add_argument(
+        "--peer-python",
+        action="append",
+        default=[],
+        metavar="[ENGINE=]PYTHON",
+        help="run all peers, or one, under another interpreter (for packages that pin old NumPy)",
+    )
+    parser.add_argument("--output", type=Path, default=Path("bench-results"), help="folder")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the benchmark; 1 when our own engine failed."""
+    data = datasets.load(args.data, data=args.path, queries=args.queries, metric=args.metric)
+    if args.limit_queries:
+        queries = data.queries[: args.limit_queries]
+        data = datasets.Dataset(data.name, data.base, queries, data.metric)
+    options = Options(
+        k=min(args.k, len(data.base)),
+        rounds=args.rounds,
+        seconds=args.seconds,
+        threads=args.threads,
+        build_threads=args.build_threads,
+        build_rounds=args.build_rounds,
+        widths=args.widths,
+    )
+    found, engines = measure_all(data, _plans(args), options)
+    target = args.output / data.name
+    report.write(found, target.with_name(target.name + ".json"))
+    print(report.table(found))
+    print(f"wrote {target}.json")
+    if draw(found, target.with_name(target.name + ".png")):
+        print(f"wrote {target}.png")
+    return int(any(engine.error and engine.plan.name == report.OURS for engine in engines))
+
+
+def measure_all(
+    data: datasets.Dataset, plans: list[Plan], options: Options
+) -> tuple[dict[str, Any], list[Measured]]:
+    """Ground truth, measurement, and the document of the run."""
+    with progress(f"{data.name}: exact neighbours", "queries") as callback:
+        truth = ground_truth(data.base, data.queries, data.metric, options.k, callback)
+    engines = measure(data, truth, plans, options, _say)
+    return report.document(data, engines, options), engines
+
+
+def draw(found: dict[str, Any], path: Path) -> bool:
+    """Draws the picture where matplotlib is installed; says so where it is not."""
+    try:
+        from bigrain_bench import plot
+
+        plot.draw(found, path)
+    except ImportError:
+        _say("no picture: it needs matplotlib (pip install 'bigrain[bench]')")
+        return False
+    return True
+
+
+def _plans(args: argparse.Namespace) -> list[Plan]:
+    pythons = dict(_peer_pythons(args.peer_python, args.against))
+    plans = [Plan(name, {}, pythons.get(name)) for name in [report.OURS, *args.against]]
+    for name, parameter, value in args.set:
+        chosen = [plan for plan in plans if plan.name == name]
+        if not chosen:
+            raise fetch.FetchError(f"--set {name}.{parameter}: {name} is not in this run")
+        chosen[0].params[parameter] = value
+    return plans
+
+
+def _peer_pythons(values: list[str], peers: list[str]) -> list[tuple[str, str]]:
+    """(peer, interpreter): a value for all peers first, so that one for a single peer wins."""
+    found = []
+    for value in sorted(values, key=lambda value: value.partition("=")[0] in ENGINES):
+        name, equals, python = value.partition("=")
+        if equals and name in ENGINES:
+            found.append((name, python))
+        else:
+            found += [(peer, value) for peer in peers]
+    return found
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in ENGINES or name == report.OURS:
+            peers = ", ".join(peer for peer in ENGINES if peer != report.OURS)
+            raise argparse.ArgumentTypeError(f"unknown peer {name!r}; known are {peers}")
+    return list(dict.fromkeys(names))
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    return tuple(sorted({_positive(part) for part in text.split(",")}))
+
+
+def _assignment(text: str) -> tuple[str, str, Any]:
+    left, equals, value = text.partition("=")
+    name, dot, parameter = left.partition(".")
+    if not (equals and dot and name in ENGINES):
+        raise argparse.ArgumentTypeError(f"{text!r} is not ENGINE.NAME=VALUE")
+    for kind in (int, float):
+        try:
+            return name, parameter, kind(value)
+        except ValueError:
+            continue
+    return name, parameter, value
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

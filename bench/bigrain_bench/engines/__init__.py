@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engines that can be measured, by name. Each is imported only inside its own worker."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from bigrain_bench.engines.base import Engine
+
+ENGINES = {
+    "bigrain": "ours:Bigrain",
+    "hnswlib": "hnsw:Hnswlib",
+    "faiss": "faiss_hnsw:FaissHnsw",
+    "faiss-ivfpq": "faiss_ivfpq:FaissIvfPq",
+    "diskann": "diskann:DiskAnn",
+    "symqg": "symqg:SymphonyQg",
+    "scann": "scann_tree:Scann",
+    "usearch": "usearch_hnsw:Usearch",
+}
+
+
+def engine(name: str, params: dict[str, Any] | None = None) -> Engine:
+    """The engine of that name; ImportError where its package is not installed."""
+    module, _, cls = ENGINES[name].partition(":")
+    found: type[Engine] = getattr(importlib.import_module(f"bigrain_bench.engines.{module}"), cls)
+    return found(params or {})

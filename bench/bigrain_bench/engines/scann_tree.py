@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ScaNN: a k-means tree, anisotropic 4-bit codes, exact reordering."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from bigrain_bench.engines.base import F32, I64, Engine, Params, Setting, normalised, saved_bytes
+
+LEAVES = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+REORDER_FACTORS = (4, 10, 30)
+
+
+class Scann(Engine):
+    package = "scann"
+    module = "scann"
+    # leaves 0: sqrt(n); threshold 0.2 and 2 dimensions a block are its documentation's values
+    defaults: ClassVar[Params] = {"leaves": 0, "dims_per_block": 2, "threshold": 0.2}
+
+    def build(self, base: F32, metric: str, threads: int) -> None:
+        self.cosine = metric == "cosine"
+        vectors = normalised(base) if self.cosine else base
+        n = len(base)
+        leaves = self.params["leaves"] or max(1, int(n**0.5))
+        # Anisotropic loss is defined for the inner product only.
+        threshold = float("nan") if metric == "l2" else self.params["threshold"]
+        builder = self.library.scann_ops_pybind.builder(
+            vectors, 10, "squared_l2" if metric == "l2" else "dot_product"
+        )
+        builder.set_n_training_threads(threads)
+        self.index = (
+            builder.tree(leaves, max(1, leaves // 10), training_sample_size=min(n, 250_000))
+            .score_ah(self.params["dims_per_block"], anisotropic_quantization_threshold=threshold)
+            .reorder(100)
+            .build()
+        )
+
+    def search(self, queries: F32, k: int, setting: Setting, threads: int) -> I64:
+        asked = normalised(queries) if self.cosine else queries
+        call = self.index.search_batched if threads == 1 else self.index.search_batched_parallel
+        ids, _ = call(
+            asked,
+            final_num_neighbors=k,
+            pre_reorder_num_neighbors=k * setting["reorder_factor"],
+            leaves_to_search=setting["leaves"],
+        )
+        return np.asarray(ids, np.int64)
+
+    def settings(self, k: int) -> list[Setting]:
+        return [{"leaves": n, "reorder_factor": f} for n in LEAVES for f in REORDER_FACTORS]
+
+    def index_bytes(self) -> int:
+        def save(path: str) -> None:
+            import os
+
+            os.mkdir(path)
+            self.index.serialize(path)
+
+        return saved_bytes(save)

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+// Each quantity is believed once: sizes are recomputed from n, d, R and the like, and the table is
+// compared with the outcome, so that no pair of fields can disagree.
+#include "format/header.h"
+
+#include <algorithm>
+#include <cstring>
+#include <span>
+
+#include "bigrain/error.h"
+#include "format/sniff.h"
+#include "util/crc32c.h"
+
+namespace bigrain::format {
+
+namespace {
+
+uint32_t crc_of(RawHeader raw) {
+  raw.crc = 0;
+  return crc32c(&raw, sizeof raw);
+}
+
+std::string version_name(uint16_t major, uint16_t minor) {
+  return std::to_string(major) + "." + std::to_string(minor);
+}
+
+void check_magic(const RawHeader& raw, size_t available, uint64_t file_size) {
+  const auto* bytes = reinterpret_cast<const std::byte*>(&raw);
+  const size_t known = std::min(available, kMagic.size());
+  if (available == 0 || std::memcmp(bytes, kMagic.data(), known) != 0) {
+    throw Error::corrupt("not a Bigrain index; this looks like " +
+                         looks_like({bytes, available}, file_size));
+  }
+  if (available < kHeaderBytes) {
+    throw Error::corrupt("header: the file ends after " + std::to_string(file_size) +
+                         " bytes, expected at least " + std::to_string(kHeaderBytes) +
+                         ": it is truncated");
+  }
+}
+
+void check_version(const RawHeader& raw) {
+  if (raw.major == kMajor && raw.minor <= kMinor) return;
+  const std::string found = version_name(raw.major, raw.minor);
+  const std::string newest = version_name(kMajor, kMinor);
+  if (raw.major == 0) throw Error::corrupt("header: there is no format version " + found);
+  throw Error::corrupt("the file has format version " + found + ", this Bigrain reads up to " +
+                       newest + ": install a newer Bigrain to read it");
+}
+
+void check_zero(std::span<const uint8_t> bytes) {
+  if (std::any_of(bytes.begin(), bytes.end(), [](uint8_t byte) { return byte != 0; })) {
+    throw Error::corrupt("header: reserved bytes are not zero");
+  }
+}
+
+void check_constants(const RawHeader& raw) {
+  if (raw.endian_marker != kEndianMarker) {
+    throw Error::corrupt("header: the byte-order marker is not 0x01020304");
+  }
+  if (raw.flags != 0) throw Error::corrupt("header: unknown flags are set");
+  if (raw.rotation_rounds != kRotationRounds) {
+    throw Error::corrupt("header: the number of rotation rounds is " +
+                         std::to_string(raw.rotation_rounds) + ", expected " +
+                         std::to_string(kRotationRounds));
+  }
+  check_zero(raw.reserved_middle);
+  check_zero(raw.reserved_end);
+}
+
+IndexMeta meta_of(const RawHeader& raw) {
+  return {.metric = static_cast<Metric>(raw.metric),
+          .dtype = static_cast<Dtype>(raw.dtype),
+          .dim = raw.dim,
+          .count = raw.count,
+          .degree = raw.degree,
+          .entry = raw.entry,
+          .build_width = raw.build_width,
+          .alpha = raw.alpha,
+          .seed = raw.seed};
+}
+
+void check_code_stride(const RawHeader& raw, const IndexMeta& meta) {
+  const uint32_t expected = code_stride(meta.dim);
+  if (raw.code_stride == expected) return;
+  throw Error::corrupt("header: the size of a code record is " + std::to_string(raw.code_stride) +
+                       ", expected " + std::to_string(expected));
+}
+
+// Which optional sections are there; everything else about them is checked by equality.
+Layout expected_layout(const RawHeader& raw, const IndexMeta& meta) {
+  if (raw.section_count > kMaxSections) {
+    throw Error::corrupt("header: the number of sections is " + std::to_string(raw.section_count) +
+                         ", expected at most " + std::to_string(kMaxSections));
+  }
+  bool has_ids = false;
+  uint64_t tune_points = 0;
+  for (const RawSection& section : std::span(raw.sections, raw.section_count)) {
+    if (section.kind == static_cast<uint32_t>(SectionKind::ids)) has_ids = true;
+    if (section.kind == static_cast<uint32_t>(SectionKind::tuning)) tune_points = section.count;
+  }
+  if (tune_points > kMaxTunePoints) {
+    throw Error::corrupt("header: section tuning has " + std::to_string(tune_points) +
+                         " points, expected at most " + std::to_string(kMaxTunePoints));
+  }
+  return compute_layout(meta, has_ids, tune_points);
+}
+
+RawSection raw_section(const Section& section, uint32_t crc) {
+  return {static_cast<uint32_t>(section.kind),
+          section.element_size,
+          section.offset,
+          section.length,
+          section.count,
+          crc,
+          0};
+}
+
+void check_table(const RawHeader& raw, const Layout& layout) {
+  if (raw.section_count != layout.sections.size()) {
+    throw Error::corrupt("header: the number of sections is " + std::to_string(raw.section_count) +
+                         ", expected " + std::to_string(layout.sections.size()));
+  }
+  for (size_t i = 0; i < kMaxSections; ++i) {
+    RawSection expected{};
+    if (i < layout.sections.size()) {
+      expected = raw_section(layout.sections[i], raw.sections[i].crc);
+    }
+    if (std::memcmp(&expected, &raw.sections[i], sizeof expected) == 0) continue;
+    const std::string which =
+        i < layout.sections.size() ? name_of(layout.sections[i].kind) : "(unused)";
+    throw Error::corrupt("header: entry " + std::to_string(i) + " of the section table, " + which +
+                         ", does not fit the index that the header describes");
+  }
+}
+
+void check_length(const RawHeader& raw, const Layout& layout, uint64_t file_size) {
+  if (raw.file_length != layout.file_length) {
+    throw Error::corrupt("header: the file length is given as " + std::to_string(raw.file_length) +
+                         ", expected " + std::to_string(layout.file_length));
+  }
+  if (file_size == layout.file_length) return;
+  throw Error::corrupt(
+      "the file has " + std::to_string(file_size) + " bytes, its header says " +
+      std::to_string(layout.file_length) +
+      (file_size < layout.file_length ? ": it is truncated" : ": something was appended to it"));
+}
+
+}  // namespace
+
+RawHeader encode_header(const Header& header) {
+  RawHeader raw{};
+  const IndexMeta& meta = header.meta;
+  raw.magic = kMagic;
+  raw.major = header.major;
+  raw.minor = header.minor;
+  raw.endian_marker = kEndianMarker;
+  raw.file_length = header.layout.file_length;
+  raw.count = meta.count;
+  raw.dim = meta.dim;
+  raw.degree = meta.degree;
+  raw.dtype = static_cast<uint8_t>(meta.dtype);
+  raw.metric = static_cast<uint8_t>(meta.metric);
+  raw.rotation_rounds = kRotationRounds;
+  raw.code_stride = code_stride(meta.dim);
+  raw.entry = meta.entry;
+  raw.build_width = meta.build_width;
+  raw.alpha = meta.alpha;
+  raw.seed = meta.seed;
+  raw.section_count = static_cast<uint32_t>(header.layout.sections.size());
+  for (size_t i = 0; i < header.layout.sections.size(); ++i) {
+    raw.sections[i] = raw_section(header.layout.sections[i], header.section_crcs[i]);
+  }
+  raw.crc = crc_of(raw);
+  return raw;
+}
+
+Header decode_header(const RawHeader& raw, size_t available, uint64_t file_size, Verify verify) {
+  check_magic(raw, available, file_size);
+  if (verify != Verify::off && raw.crc != crc_of(raw)) {
+    throw Error::corrupt("header: the checksum is wrong: the file is damaged");
+  }
+  check_version(raw);
+  check_constants(raw);
+  Header header;
+  header.major = raw.major;
+  header.minor = raw.minor;
+  header.meta = meta_of(raw);
+  check_ranges(header.meta);
+  check_code_stride(raw, header.meta);
+  header.layout = expected_layout(raw, header.meta);
+  check_table(raw, header.layout);
+  check_length(raw, header.layout, file_size);
+  for (size_t i = 0; i < header.layout.sections.size(); ++i) {
+    header.section_crcs.push_back(raw.sections[i].crc);
+  }
+  return header;
+}
+
+}  // namespace bigrain::format

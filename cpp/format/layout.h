@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where everything in an index file lies, computed from what the index is. Writer and reader share
+// it: a file is well-formed if its section table equals this computation (docs/format.md).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "format/parts.h"
+
+namespace bigrain::format {
+
+inline constexpr uint64_t kHeaderBytes = 4'096;
+inline constexpr uint64_t kAlignment = 4'096;  // a page, and a sector of every disk
+inline constexpr uint32_t kMaxSections = 32;
+inline constexpr uint64_t kMaxTunePoints = 4'096;
+inline constexpr size_t kCodeConstantBytes = 8;  // float32 scale and bias, a record's end
+
+constexpr uint64_t round_up(uint64_t value, uint64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+// Bytes of the rotation's sign bits.
+constexpr size_t signs_bytes(uint32_t code_dimension) {
+  return kRotationRounds * ((static_cast<size_t>(code_dimension) + 7) / 8);
+}
+
+// Part of the format; the order of the sections in a file.
+enum class SectionKind : uint32_t {
+  graph = 1,
+  codes = 2,
+  vectors = 3,
+  ids = 4,
+  mean = 5,
+  signs = 6,
+  tuning = 7,
+};
+
+const char* name_of(SectionKind kind);
+
+struct Section {
+  SectionKind kind;
+  uint32_t element_size;
+  uint64_t offset;  // from the start of the file; a multiple of kAlignment
+  uint64_t length;  // bytes, without the zeros up to the next multiple
+  uint64_t count;   // elements: length == element_size * count
+};
+
+struct Layout {
+  std::vector<Section> sections;
+  uint64_t file_length = kHeaderBytes;
+  uint64_t payload = 0;  // the lengths of all sections
+};
+
+// Throws Error(corrupt) if a field is out of the range of bigrain/params.h, naming it. Nothing in
+// `meta` has to be trusted beforehand, and every product below is safe afterwards.
+void check_ranges(const IndexMeta& meta);
+
+// The layout of an index with this meta data, which check_ranges() has passed. Sections without
+// elements are absent.
+Layout compute_layout(const IndexMeta& meta, bool has_ids, uint64_t tune_points);
+
+}  // namespace bigrain::format

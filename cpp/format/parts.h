@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an index consists of, as arrays: the one structure that builders fill, files hold and
+// searches read. No behaviour lives here.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "bigrain/types.h"
+#include "util/buffer.h"
+
+namespace bigrain {
+
+// One point of the calibrated recall curve (Index::tune).
+struct TunePoint {
+  uint32_t k;
+  uint32_t width;
+  float recall;
+  uint32_t reserved = 0;  // zero
+};
+static_assert(sizeof(TunePoint) == 16);
+
+// Codes, then float32 scale and bias in the last 8 bytes; whole cache lines.
+constexpr uint32_t code_stride(uint32_t dim) { return (dim + 8 + 63) / 64 * 64; }
+// The longest rows that are taken: the squared distance of two such rows, up to four times as much,
+// stays below FLT_MAX = 3.4e38. (The Python face refuses sums above 8e37 in float32; the rest is
+// room for its rounding.)
+inline constexpr double kMaxSquaredNorm = 8.1e37;
+inline constexpr uint32_t kRotationRounds = 4;
+
+struct IndexMeta {
+  Metric metric = Metric::l2;
+  Dtype dtype = Dtype::f32;
+  uint32_t dim = 1;
+  uint64_t count = 0;        // n
+  uint32_t degree = 0;       // R
+  uint32_t entry = 0;        // internal id where searches start; 0 when n = 0
+  uint32_t build_width = 0;  // provenance, as given to build
+  float alpha = 0;           // provenance
+  uint64_t seed = 0;         // provenance
+};
+
+struct IndexParts {
+  IndexMeta meta;
+  Buffer graph;    // n x R uint32; a row shorter than R is padded with the vertex's own id
+  Buffer codes;    // n x code_stride(dim) bytes
+  Buffer vectors;  // n x dim elements of dtype, as the user gave them
+  Buffer ids;      // n int64 external ids, or empty: external id = internal id
+  Buffer mean;     // dim float32: subtracted before the rotation
+  Buffer signs;    // kRotationRounds x ceil(dim / 8) bytes: sign bits of the rotation
+  std::vector<TunePoint> tuning;  // sorted by (k, width)
+};
+
+}  // namespace bigrain

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// The index: a Vamana graph over 8-bit codes that decide where to look, and full vectors that
+// decide the answer.
+//
+// Threads: every const member may be called from any number of threads at once. Building, opening
+// and tune() produce or change an index and need it to themselves.
+// Failure: every function throws bigrain::Error or std::bad_alloc and leaves the index as it was.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "bigrain/error.h"
+#include "bigrain/params.h"
+#include "bigrain/types.h"
+
+namespace bigrain {
+
+struct TunePoint;
+class Monitor;
+struct IndexParts;
+
+// What one query cost.
+struct QueryStats {
+  uint32_t hops = 0;            // vertices expanded
+  uint32_t code_distances = 0;  // 8-bit distances; each reads one code record
+  uint32_t full_distances = 0;  // distances computed on full vectors
+};
+
+// Where results go: (rows, k) each, C-contiguous, owned by the caller. Rows with fewer than k
+// results are padded with id -1 and distance +infinity.
+struct SearchOutput {
+  int64_t* ids = nullptr;
+  float* distances = nullptr;
+  QueryStats* stats = nullptr;  // rows entries, or null
+};
+
+struct ValidationReport {
+  uint64_t points = 0, edges = 0, unreachable = 0, empty_rows = 0;
+  uint32_t max_degree = 0;
+  std::vector<std::string> problems;  // empty: the index is sound
+};
+
+class Index {
+ public:
+  // Builds over `vectors` (n may be 0). `ids`: n distinct, non-negative external ids, or null for
+  // 0..n-1. The vectors are copied. Same input, parameters and seed give the same bytes for every
+  // number of threads and every instruction set.
+  static Index build(const MatrixView& vectors, const int64_t* ids, const BuildParams& params,
+                     Monitor& monitor);
+
+  static Index open(const std::string& path, Verify verify, Monitor& monitor);
+  static Index from_bytes(std::span<const std::byte> bytes, Verify verify, Monitor& monitor);
+
+  // Atomic: `path` holds the complete old or the complete new file, whatever happens. Returns the
+  // number of bytes written. Saving over the file that this index was opened from is fine.
+  uint64_t save(const std::string& path, Monitor& monitor) const;
+  std::vector<std::byte> to_bytes() const;
+
+  // `queries` has the index's dtype; an index of f16 vectors is asked with f32.
+  void search(const MatrixView& queries, const SearchParams& params, const SearchOutput& output,
+              Monitor& monitor) const;
+
+  // Checks what the format promises, and that every point can be reached from the entry.
+  ValidationReport validate(Monitor& monitor) const;
+
+  // The calibrated curve that maps recall to width; empty until set.
+  std::span<const TunePoint> tuning() const;
+  void set_tuning(std::vector<TunePoint> points);
+
+  const IndexParts& parts() const { return *parts_; }
+
+  Index(Index&&) noexcept;
+  Index& operator=(Index&&) noexcept;
+  ~Index();
+
+ private:
+  explicit Index(std::unique_ptr<IndexParts> parts);
+  std::unique_ptr<IndexParts> parts_;
+};
+
+}  // namespace bigrain

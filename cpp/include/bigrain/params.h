@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every parameter with its default and its bounds. Symbols as in the papers: R is the maximum
+// out-degree, L the width of a search, alpha the factor of RobustPrune (DiskANN, NeurIPS 2019).
+#pragma once
+
+#include <cstdint>
+
+#include "bigrain/types.h"
+
+namespace bigrain {
+
+inline constexpr uint32_t kMinDim = 1, kMaxDim = 65'536;
+// Pool keys keep one flag bit beside a 31-bit id (search/pool.h).
+inline constexpr uint64_t kMaxPoints = (uint64_t{1} << 31) - 1;
+inline constexpr uint32_t kDefaultDegree = 32, kMinDegree = 2, kMaxDegree = 512;
+inline constexpr uint32_t kDefaultBuildWidth = 128, kMinBuildWidth = 1, kMaxBuildWidth = 4'096;
+inline constexpr float kDefaultAlpha = 1.2f, kDefaultAlphaIp = 0.9f, kMinAlpha = 0.5f,
+                       kMaxAlpha = 4.0f, kMaxAlphaIp = 1.0f;
+inline constexpr uint32_t kDefaultWidth = 64, kMinWidth = 1, kMaxWidth = 1u << 20;
+inline constexpr uint32_t kDefaultK = 10, kMinK = 1, kMaxK = 1u << 20;
+inline constexpr uint32_t kMaxThreads = 10'000;
+
+struct BuildParams {
+  Metric metric = Metric::l2;
+  uint32_t degree = kDefaultDegree;           // R
+  uint32_t build_width = kDefaultBuildWidth;  // L of the searches that find candidates
+  float alpha = 0;                            // 0: the metric's default
+  uint64_t seed = 0;                          // insertion order and rotation
+  uint32_t threads = 0;                       // 0: every usable core
+};
+
+struct SearchParams {
+  uint32_t k = kDefaultK;
+  uint32_t width = 0;    // W, the window that must be expanded; 0: max(kDefaultWidth, k)
+  uint32_t rerank = 0;   // C, candidates scored with full vectors; 0: see default_rerank
+  uint32_t threads = 0;  // 0: every usable core
+};
+
+// The whole window, so that a wide search is exact whatever the codes lose; in narrow ones k / 2
+// more than k, at least 8, which recovers most of what 8-bit codes misplace (bench/LOG.md).
+constexpr uint32_t default_rerank(uint32_t k, uint32_t width) {
+  const uint32_t least = k + (k / 2 > 8 ? k / 2 : 8);
+  return width > least ? width : least;
+}
+
+// How much of a file is checked before it is used.
+enum class Verify : uint8_t {
+  full,    // header, layout, every checksum, every id and float
+  header,  // header and layout; ids are still checked at each use
+  off,     // header and layout without the header's checksum
+};
+
+}  // namespace bigrain

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// Index::build: check, copy, encode, link.
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "bigrain/index.h"
+#include "format/parts.h"
+#include "graph/vamana.h"
+#include "quant/code_space.h"
+#include "quant/scalar8.h"
+#include "simd/kernels.h"
+#include "util/monitor.h"
+#include "util/thread_pool.h"
+
+namespace bigrain {
+
+namespace {
+
+template <class T>
+void check_range(const char* name, T value, T low, T high) {
+  if (value >= low && value <= high) return;
+  throw Error::invalid(std::string(name) + ": got " + std::to_string(value) + "; expected " +
+                       std::to_string(low) + " to " + std::to_string(high));
+}
+
+float alpha_of(const BuildParams& params) {
+  const bool inner_product = params.metric == Metric::ip;
+  if (params.alpha == 0) return inner_product ? kDefaultAlphaIp : kDefaultAlpha;
+  check_range("alpha", params.alpha, kMinAlpha, inner_product ? kMaxAlphaIp : kMaxAlpha);
+  return params.alpha;
+}
+
+void check(const MatrixView& vectors, const int64_t* ids, const BuildParams& params) {
+  check_range<uint64_t>("vectors: dimension", vectors.dim, kMinDim, kMaxDim);
+  check_range<uint64_t>("vectors: number of rows", vectors.rows, 0, kMaxPoints);
+  check_range("degree", params.degree, kMinDegree, kMaxDegree);
+  check_range("build_width", params.build_width, kMinBuildWidth, kMaxBuildWidth);
+  check_range("threads", params.threads, 0u, kMaxThreads);
+  if (ids == nullptr) return;
+  std::vector<int64_t> sorted(ids, ids + vectors.rows);
+  std::sort(sorted.begin(), sorted.end());
+  if (!sorted.empty() && sorted.front() < 0) {
+    throw Error::invalid("ids: got " + std::to_string(sorted.front()) +
+                         "; expected non-negative ids (-1 marks missing results)");
+  }
+  const auto twice = std::adjacent_find(sorted.begin(), sorted.end());
+  if (twice != sorted.end()) {
+    throw Error::invalid("ids: " + std::to_string(*twice) +
+                         " occurs more than once; expected distinct ids");
+  }
+}
+
+Buffer copy_of(const void* data, size_t bytes) {
+  Buffer buffer(bytes);
+  if (bytes != 0) std::memcpy(buffer.data(), data, bytes);
+  return buffer;
+}
+
+// The medoid: the point nearest to the mean has the least norm after centring. For inner product
+// the longest vector, which is the best answer to most queries.
+uint32_t choose_entry(const graph::CodeDistances& distances, uint64_t count) {
+  graph::Pivot pivot(distances.codes.stride);
+  uint32_t best = 0;
+  float least = std::numeric_limits<float>::infinity();
+  for (uint32_t i = 0; i < count; ++i) {
+    float value = quant::constants_of(distances.codes.record(i), distances.codes.stride).bias;
+    if (distances.inner_product) {
+      pivot.set(distances, i);
+      pivot.distances_to(distances, std::span(&i, 1), &value);
+    }
+    if (value < least) {
+      least = value;
+      best = i;
+    }
+  }
+  return best;
+}
+
+}  // namespace
+
+Index Index::build(const MatrixView& vectors, const int64_t* ids, const BuildParams& params,
+                   Monitor& monitor) {
+  check(vectors, ids, params);
+  const simd::Kernels& kernels = simd::active_kernels();
+  auto parts = std::make_unique<IndexParts>();
+  IndexMeta& meta = parts->meta;
+  meta.metric = params.metric;
+  meta.dtype = vectors.dtype;
+  meta.dim = static_cast<uint32_t>(vectors.dim);
+  meta.count = vectors.rows;
+  meta.degree = params.degree;
+  meta.build_width = params.build_width;
+  meta.alpha = alpha_of(params);
+  meta.seed = params.seed;
+  parts->vectors = copy_of(vectors.data, vectors.rows * vectors.dim * item_size(vectors.dtype));
+  if (ids != nullptr) parts->ids = copy_of(ids, vectors.rows * sizeof(int64_t));
+
+  const uint32_t threads = resolve_threads(params.threads);
+  quant::fit_and_encode(*parts, kernels, threads, monitor);
+  if (meta.count != 0) {
+    const size_t stride = code_stride(meta.dim);
+    const graph::CodeDistances distances{
+        {parts->codes.data(), stride}, kernels.score_codes, meta.metric == Metric::ip};
+    meta.entry = choose_entry(distances, meta.count);
+    parts->graph = graph::build_vamana(
+        distances, meta.count, meta.entry,
+        {params.degree, params.build_width, meta.alpha, params.seed, threads}, monitor);
+  }
+  monitor.check_now();
+  return Index(std::move(parts));
+}
+
+}  // namespace bigrain

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+#include <cstdio>
+
+#include "io/file_system.h"
+
+namespace bigrain::io {
+
+namespace {
+
+int result_of(int returned) { return returned < 0 ? -errno : returned; }
+
+FileKind kind_of(mode_t mode) {
+  if (S_ISREG(mode)) return FileKind::regular;
+  if (S_ISDIR(mode)) return FileKind::directory;
+  if (S_ISLNK(mode)) return FileKind::symlink;
+  if (S_ISFIFO(mode)) return FileKind::fifo;
+  if (S_ISSOCK(mode)) return FileKind::socket;
+  return FileKind::device;
+}
+
+void fill(const struct stat& from, FileInfo* info) {
+  info->kind = kind_of(from.st_mode);
+  info->size = from.st_size < 0 ? 0 : static_cast<uint64_t>(from.st_size);
+  info->permissions = static_cast<uint32_t>(from.st_mode) & 0777u;
+  info->links = static_cast<uint64_t>(from.st_nlink);
+}
+
+class PosixFileSystem final : public FileSystem {
+ public:
+  int open(const std::string& path) override {
+    // O_NONBLOCK: opening a FIFO for reading would otherwise wait for a writer.
+    return result_of(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  }
+
+  int create(const std::string& path, uint32_t permissions) override {
+    const int fd = result_of(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC,
+                                    static_cast<mode_t>(permissions)));
+    // Some network file systems have no locks: saving works there, only the removal of what a
+    // killed process left behind does not.
+    if (fd >= 0) {
+      while (::flock(fd, LOCK_EX) < 0 && errno == EINTR) {
+      }
+    }
+    return fd;
+  }
+
+  int64_t pread(int fd, void* to, size_t bytes, uint64_t offset) override {
+    const ssize_t got = ::pread(fd, to, bytes, static_cast<off_t>(offset));
+    return got < 0 ? -errno : got;
+  }
+
+  int64_t pwrite(int fd, const void* from, size_t bytes, uint64_t offset) override {
+    const ssize_t put = ::pwrite(fd, from, bytes, static_cast<off_t>(offset));
+    return put < 0 ? -errno : put;
+  }
+
+  int fsync(int fd) override { return result_of(::fsync(fd)); }
+  int close(int fd) override { return result_of(::close(fd)); }
+
+  int stat(int fd, FileInfo* info) override {
+    struct stat from{};
+    const int returned = result_of(::fstat(fd, &from));
+    if (returned >= 0) fill(from, info);
+    return returned;
+  }
+
+  int stat(const std::string& path, FileInfo* info) override {
+    struct stat from{};
+    const int returned = result_of(::lstat(path.c_str(), &from));
+    if (returned >= 0) fill(from, info);
+    return returned;
+  }
+
+  int read_link(const std::string& path, std::string* target) override {
+    char text[PATH_MAX];
+    const ssize_t size = ::readlink(path.c_str(), text, sizeof text);
+    if (size < 0) return -errno;
+    if (static_cast<size_t>(size) == sizeof text) return -ENAMETOOLONG;
+    target->assign(text, static_cast<size_t>(size));
+    return 0;
+  }
+
+  int rename(const std::string& from, const std::string& to) override {
+    return result_of(::rename(from.c_str(), to.c_str()));
+  }
+
+  int unlink(const std::string& path) override { return result_of(::unlink(path.c_str())); }
+
+  int try_lock(int fd) override { return result_of(::flock(fd, LOCK_EX | LOCK_NB)); }
+
+  int sync_directory(const std::string& path) override {
+    const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return -errno;
+    const int returned = result_of(::fsync(fd));
+    ::close(fd);
+    return returned;
+  }
+
+  int list(const std::string& directory, std::vector<std::string>* names) override {
+    DIR* stream = ::opendir(directory.c_str());
+    if (stream == nullptr) return -errno;
+    names->clear();
+    errno = 0;
+    while (const dirent* entry = ::readdir(stream)) names->emplace_back(entry->d_name);
+    const int failure = errno;
+    ::closedir(stream);
+    return -failure;
+  }
+};
+
+}  // namespace
+
+FileSystem& posix() {
+  static PosixFileSystem instance;
+  return instance;
+}
+
+}  // namespace bigrain::io

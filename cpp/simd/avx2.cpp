@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// AVX2 with FMA and F16C: every x86 core since Haswell (2013) and Zen (2017).
+#include <immintrin.h>
+
+#include "simd/generic/partial_load.h"
+#include "simd/generic/table.h"
+#include "simd/tables.h"
+#include "simd/x86_finish.h"
+
+namespace bigrain::simd {
+namespace {
+
+struct Avx2 {
+  using F = __m256;
+  static constexpr size_t kLanes = 8;
+
+  static F zero() { return _mm256_setzero_ps(); }
+  static F set1(float value) { return _mm256_set1_ps(value); }
+  static F add(F a, F b) { return _mm256_add_ps(a, b); }
+  static F sub(F a, F b) { return _mm256_sub_ps(a, b); }
+  static F mul(F a, F b) { return _mm256_mul_ps(a, b); }
+  static F fmadd(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+  static F load(const float* p) { return _mm256_loadu_ps(p); }
+  static F load_part(const float* p, size_t n) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_maskload_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), lane));
+  }
+  static void store(float* p, F value) { _mm256_storeu_ps(p, value); }
+  static float fold(F x) {
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+  }
+
+  static F load(const Half* p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static F load_part(const Half* p, size_t n) {
+    return _mm256_cvtph_ps(load_bytes(p, n * sizeof(Half)));
+  }
+
+  template <size_t h>
+  static F butterfly(F x) {
+    F partner, signs;  // x with the sign of every lane whose bit h is set turned
+    if constexpr (h == 1) {
+      partner = _mm256_permute_ps(x, 0xb1);
+      signs = _mm256_setr_ps(0.f, -0.f, 0.f, -0.f, 0.f, -0.f, 0.f, -0.f);
+    } else if constexpr (h == 2) {
+      partner = _mm256_permute_ps(x, 0x4e);
+      signs = _mm256_setr_ps(0.f, 0.f, -0.f, -0.f, 0.f, 0.f, -0.f, -0.f);
+    } else {
+      partner = _mm256_permute2f128_ps(x, x, 0x01);
+      signs = _mm256_setr_ps(0.f, 0.f, 0.f, 0.f, -0.f, -0.f, -0.f, -0.f);
+    }
+    return _mm256_add_ps(partner, _mm256_xor_ps(x, signs));
+  }
+
+  static constexpr size_t kWideLanes = 16;
+  using Wide = __m256i;
+  using Acc = __m256i;
+  static Acc zero_acc() { return _mm256_setzero_si256(); }
+  static Wide widen(const int8_t* p) { return _mm256_cvtepi8_epi16(load_16(p)); }
+  static Wide widen(const uint8_t* p) { return _mm256_cvtepu8_epi16(load_16(p)); }
+  static Wide widen_part(const int8_t* p, size_t n) {
+    return _mm256_cvtepi8_epi16(load_bytes(p, n));
+  }
+  static Wide widen_part(const uint8_t* p, size_t n) {
+    return _mm256_cvtepu8_epi16(load_bytes(p, n));
+  }
+  static Wide sub16(Wide a, Wide b) { return _mm256_sub_epi16(a, b); }
+  static Acc add_products(Acc acc, Wide a, Wide b) {
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b));
+  }
+  static int64_t sum(Acc acc) {
+    const __m256i eight = _mm256_add_epi64(_mm256_cvtepi32_epi64(_mm256_castsi256_si128(acc)),
+                                           _mm256_cvtepi32_epi64(_mm256_extracti128_si256(acc, 1)));
+    const __m128i two =
+        _mm_add_epi64(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    return _mm_cvtsi128_si64(_mm_add_epi64(two, _mm_unpackhi_epi64(two, two)));
+  }
+
+  // vpmaddubsw multiplies unsigned by signed bytes: |q| by x with the sign of q. Both lie in
+  // [-127, 127], so a pair is at most 2 * 127^2 = 32,258 and does not saturate.
+  static constexpr size_t kCodeBytes = 32;
+  struct CodeOperand {
+    __m256i query, magnitude;
+  };
+  using Dot = __m256i;
+  static CodeOperand code_operand(const int8_t* query) {
+    const __m256i chunk = _mm256_load_si256(reinterpret_cast<const __m256i*>(query));
+    return {chunk, _mm256_abs_epi8(chunk)};
+  }
+  static Dot zero_dot() { return _mm256_setzero_si256(); }
+  static Dot dot(Dot acc, const CodeOperand& operand, const std::byte* record) {
+    const __m256i code = _mm256_load_si256(reinterpret_cast<const __m256i*>(record));
+    const __m256i pairs =
+        _mm256_maddubs_epi16(operand.magnitude, _mm256_sign_epi8(code, operand.query));
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+  static void finish(const Dot (&acc)[kGroup], const CodeQuery& query,
+                     const std::byte* const (&constants)[kGroup], float* out) {
+    const __m256i lanes =
+        _mm256_hadd_epi32(_mm256_hadd_epi32(acc[0], acc[1]), _mm256_hadd_epi32(acc[2], acc[3]));
+    const __m128i dots =
+        _mm_add_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256(lanes, 1));
+    _mm_storeu_ps(out, finish4(dots, query.factor, constants));
+  }
+
+ private:
+  static __m128i load_16(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
+  static __m128i load_bytes(const void* p, size_t bytes) {
+    const Bytes16 block = load_partial<Avx2>(p, bytes);
+    // Not _mm_set_epi64x: GCC 12 makes it two stores and a load that has to wait for both.
+    return _mm_unpacklo_epi64(_mm_cvtsi64_si128(static_cast<int64_t>(block.low)),
+                              _mm_cvtsi64_si128(static_cast<int64_t>(block.high)));
+  }
+};
+
+}  // namespace
+
+constinit const Kernels avx2_kernels = table_of<Avx2>(Isa::avx2, "avx2");
+
+}  // namespace bigrain::simd

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+// Small indexes with random but valid content, and ways to damage the files made from them.
+#pragma once
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <random>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "bigrain/error.h"
+#include "format/header.h"
+#include "format/index_file.h"
+#include "format/layout.h"
+#include "format/parts.h"
+#include "util/crc32c.h"
+
+namespace bigrain::fixture {
+
+using Bytes = std::vector<std::byte>;
+using Random = std::mt19937_64;
+
+struct Shape {
+  Metric metric = Metric::l2;
+  Dtype dtype = Dtype::f32;
+  uint32_t dim = 16;
+  uint64_t count = 2'000;
+  uint32_t degree = 16;
+  bool ids = true;
+  uint32_t tune_points = 5;
+};
+
+inline uint64_t below(Random& random, uint64_t bound) { return random() % bound; }
+
+inline Buffer random_graph(const Shape& shape, Random& random) {
+  Buffer graph(shape.count * shape.degree * sizeof(uint32_t));
+  const auto slots = graph.as<uint32_t>();
+  for (uint64_t i = 0; i < shape.count; ++i) {
+    const auto row = slots.subspan(i * shape.degree, shape.degree);
+    const uint64_t wanted = below(random, shape.degree + 1);
+    size_t used = 0;
+    for (uint64_t attempt = 0; attempt < wanted; ++attempt) {
+      const auto id = static_cast<uint32_t>(below(random, shape.count));
+      const auto end = row.begin() + used;
+      if (id != i && std::find(row.begin(), end, id) == end) row[used++] = id;
+    }
+    std::fill(row.begin() + used, row.end(), static_cast<uint32_t>(i));
+  }
+  return graph;
+}
+
+inline Buffer random_codes(const Shape& shape, Random& random) {
+  const size_t stride = code_stride(shape.dim);
+  Buffer codes(shape.count * stride);
+  for (uint64_t i = 0; i < shape.count; ++i) {
+    std::byte* record = codes.data() + i * stride;
+    for (uint32_t j = 0; j < shape.dim; ++j) {
+      record[j] = static_cast<std::byte>(static_cast<int>(below(random, 255)) - 127);
+    }
+    const float constants[] = {0.01f + static_cast<float>(below(random, 100)) / 256.0f,
+                               static_cast<float>(below(random, 1'000)) / 16.0f};
+    std::memcpy(record + stride - sizeof constants, constants, sizeof constants);
+  }
+  return codes;
+}
+
+inline Buffer random_vectors(const Shape& shape, Random& random) {
+  Buffer vectors(shape.count * shape.dim * item_size(shape.dtype));
+  if (shape.dtype == Dtype::f32) {
+    for (float& value : vectors.as<float>()) {
+      value = static_cast<float>(below(random, 2'001)) / 1'000.0f - 1.0f;
+    }
+  } else if (shape.dtype == Dtype::f16) {
+    // Any bits but those of infinities and NaNs.
+    for (uint16_t& bits : vectors.as<uint16_t>()) {
+      bits = static_cast<uint16_t>(random() & 0xBBFF);
+    }
+  } else {
+    for (uint8_t& value : vectors.as<uint8_t>()) value = static_cast<uint8_t>(random());
+  }
+  return vectors;
+}
+
+inline IndexParts random_parts(const Shape& shape, uint64_t seed = 1) {
+  Random random(seed);
+  IndexParts parts;
+  parts.meta = {.metric = shape.metric,
+                .dtype = shape.dtype,
+                .dim = shape.dim,
+                .count = shape.count,
+                .degree = shape.degree,
+                .entry = shape.count == 0 ? 0 : static_cast<uint32_t>(shape.count / 2),
+                .build_width = 96,
+                .alpha = 1.2f,
+                .seed = 42};
+  const uint32_t dimension = shape.dim;
+  parts.mean = Buffer(dimension * sizeof(float));
+  for (float& value : parts.mean.as<float>()) value = static_cast<float>(below(random, 7)) / 8.0f;
+  parts.signs = Buffer(format::signs_bytes(dimension));
+  const size_t per_round = parts.signs.size() / kRotationRounds;
+  for (size_t i = 0; i < parts.signs.size(); ++i) {
+    const bool last = i % per_round == per_round - 1 && dimension % 8 != 0;
+    parts.signs.data()[i] =
+        static_cast<std::byte>(random() & (last ? (1u << (dimension % 8)) - 1u : 255u));
+  }
+  for (uint32_t i = 0; i < shape.tune_points; ++i) {
+    parts.tuning.push_back(
+        {.k = 1 + i / 2 * 9, .width = 16u << i, .recall = 0.125f * static_cast<float>(i % 8)});
+  }
+  if (shape.count == 0) return parts;
+  parts.graph = random_graph(shape, random);
+  parts.codes = random_codes(shape, random);
+  parts.vectors = random_vectors(shape, random);
+  if (shape.ids) {
+    parts.ids = Buffer(shape.count * sizeof(int64_t));
+    for (uint64_t i = 0; i < shape.count; ++i) {
+      // Distinct, since 7 and any count below it times 7 have no wrap, and not ascending.
+      parts.ids.as<int64_t>()[i] = static_cast<int64_t>((shape.count - i) * 7);
+    }
+  }
+  return parts;
+}
+
+// One shape of every kind: metrics and element types, every d, optional parts, tiny sizes.
+inline std::vector<Shape> corpus(uint64_t count) {
+  constexpr uint32_t kDims[] = {1, 3, 16, 100, 128};
+  std::vector<Shape> shapes;
+  for (uint32_t metric = 0; metric < kMetricCount; ++metric) {
+    for (uint32_t dtype = 0; dtype < kDtypeCount; ++dtype) {
+      shapes.push_back({.metric = static_cast<Metric>(metric),
+                        .dtype = static_cast<Dtype>(dtype),
+                        .dim = kDims[shapes.size() % std::size(kDims)],
+                        .count = count,
+                        .ids = shapes.size() % 2 == 0,
+                        .tune_points = shapes.size() % 3 == 0 ? 0u : 6u});
+    }
+  }
+  shapes.push_back({.count = 0, .ids = false});
+  shapes.push_back({.count = 0, .ids = false, .tune_points = 0});
+  shapes.push_back({.metric = Metric::ip, .count = 1});
+  shapes.push_back({.dim = 8, .count = 2, .degree = 2, .ids = false});
+  return shapes;
+}
+
+inline bool same_bytes(const Buffer& a, const Buffer& b) {
+  return a.size() == b.size() && (a.size() == 0 || std::memcmp(a.data(), b.data(), a.size()) == 0);
+}
+
+inline bool same_arrays(const IndexParts& a, const IndexParts& b) {
+  const size_t curve = a.tuning.size() * sizeof(TunePoint);
+  return same_bytes(a.graph, b.graph) && same_bytes(a.codes, b.codes) &&
+         same_bytes(a.vectors, b.vectors) && same_bytes(a.ids, b.ids) &&
+         same_bytes(a.mean, b.mean) && same_bytes(a.signs, b.signs) &&
+         a.tuning.size() == b.tuning.size() &&
+         (curve == 0 || std::memcmp(a.tuning.data(), b.tuning.data(), curve) == 0);
+}
+
+inline bool same_meta(const IndexMeta& a, const IndexMeta& b) {
+  return a.metric == b.metric && a.dtype == b.dtype && a.dim == b.dim && a.count == b.count &&
+         a.degree == b.degree && a.entry == b.entry && a.build_width == b.build_width &&
+         a.alpha == b.alpha && a.seed == b.seed;
+}
+
+inline format::RawHeader header_of(const Bytes& bytes) {
+  format::RawHeader raw;
+  std::memcpy(&raw, bytes.data(), sizeof raw);
+  return raw;
+}
+
+// Puts a header into the file with a checksum that is right.
+inline void put_header(Bytes& bytes, format::RawHeader raw) {
+  raw.crc = 0;
+  raw.crc = crc32c(&raw, sizeof raw);
+  std::memcpy(bytes.data(), &raw, sizeof raw);
+}
+
+// Makes every checksum right again, as an attacker would.
+inline void reseal(Bytes& bytes) {
+  format::RawHeader raw = header_of(bytes);
+  for (uint32_t i = 0; i < raw.section_count; ++i) {
+    raw.sections[i].crc = crc32c(bytes.data() + raw.sections[i].offset, raw.sections[i].length);
+  }
+  put_header(bytes, raw);
+}
+
+inline format::RawSection section_of(const Bytes& bytes, format::SectionKind kind) {
+  const format::RawHeader raw = header_of(bytes);
+  for (uint32_t i = 0; i < raw.section_count; ++i) {
+    if (raw.sections[i].kind == static_cast<uint32_t>(kind)) return raw.sections[i];
+  }
+  return {};
+}
+
+// "" if the bytes parse, else the message of the Error(corrupt). Anything else escapes.
+inline std::string complaint(std::span<const std::byte> bytes, Verify verify = Verify::full) {
+  Monitor monitor;
+  try {
+    format::parse(bytes, verify, monitor);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::corrupt) throw;
+    return error.what();
+  }
+  return "";
+}
+
+inline bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+// A directory that goes away with the object.
+class TemporaryDirectory {
+ public:
+  TemporaryDirectory() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "bigrain-XXXXXX").string();
+    if (::mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("mkdtemp failed");
+    path_ = pattern;
+  }
+  ~TemporaryDirectory() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  TemporaryDirectory(const TemporaryDirectory&) = delete;
+  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
+
+  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+inline void write_file(const std::string& path, std::span<const std::byte> bytes) {
+  std::ofstream out(path, std::ios::binary);
+  out.write(reinterpret_cast<const char*>(bytes.data()),
+            static_cast<std::streamsize>(bytes.size()));
+}
+
+inline Bytes read_file(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  const auto span = std::as_bytes(std::span(text));
+  return Bytes(span.begin(), span.end());
+}
+
+}  // namespace bigrain::fixture

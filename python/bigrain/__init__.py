@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Embedding-based recall: compact codes decide where to look, full vectors decide the answer."""
+
+from bigrain._core import Cancelled, CorruptIndexError, __version__
+from bigrain._exact import exact_search, recall
+from bigrain._results import (
+    DetailedResult,
+    SearchResult,
+    SearchStats,
+    TuneReport,
+    ValidationReport,
+)
+from bigrain.index import Index
+
+__all__ = [
+    "Cancelled",
+    "CorruptIndexError",
+    "DetailedResult",
+    "Index",
+    "SearchResult",
+    "SearchStats",
+    "TuneReport",
+    "ValidationReport",
+    "__version__",
+    "exact_search",
+    "recall",
+]

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scalar arguments: types and ranges, with errors that say what was found and what is allowed."""
+
+from __future__ import annotations
+
+import operator
+import os
+from typing import Any, Literal, TypeAlias, cast
+
+from bigrain import _core
+
+Metric: TypeAlias = Literal["l2", "ip", "cosine"]
+Verify: TypeAlias = Literal["full", "header", "off"]
+
+METRICS = ("l2", "ip", "cosine")
+VERIFY_LEVELS = ("full", "header", "off")
+# build() draws from a 64-bit generator.
+MAX_SEED = 2**64 - 1
+
+
+def check_integer(value: Any, name: str, least: int, most: int) -> int:
+    """Return `value` as an int in [least, most]."""
+    if isinstance(value, bool):
+        raise TypeError(f"{name}: expected an integer, found a bool")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(
+            f"{name}: expected an integer, found {value!r} of type {type(value).__name__}"
+        ) from None
+    if not least <= number <= most:
+        raise ValueError(f"{name}: expected {least} to {most}, found {number}")
+    return number
+
+
+def check_limit(value: Any, name: str) -> int:
+    """Check an integer parameter against the core's own limits (cpp/include/bigrain/params.h)."""
+    least, _, most = _core.LIMITS[name]
+    return check_integer(value, name, least, most)
+
+
+def check_fraction(value: Any, name: str) -> float:
+    """Return `value` as a float in (0, 1]."""
+    if isinstance(value, bool):
+        raise TypeError(f"{name}: expected a number, found a bool")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected a number, found {value!r}") from None
+    if not 0.0 < number <= 1.0:
+        raise ValueError(f"{name}: expected above 0 and at most 1, found {number}")
+    return number
+
+
+def check_alpha(value: Any, metric: str) -> float:
+    """Return alpha for `metric`; None gives the metric's default."""
+    least, default, most = _core.LIMITS["alpha_ip" if metric == "ip" else "alpha"]
+    if value is None:
+        return cast(float, default)
+    if isinstance(value, bool):
+        raise TypeError("alpha: expected a number, found a bool")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"alpha: expected a number, found {value!r}") from None
+    if not least <= number <= most:
+        raise ValueError(f"alpha: expected {least} to {most} for metric {metric!r}, found {number}")
+    return number
+
+
+def _check_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected one of {choices}, found {value!r}")
+    if value not in choices:
+        raise ValueError(f"{name}: expected one of {choices}, found {value!r}")
+    return value
+
+
+def check_metric(value: Any) -> Metric:
+    """Return `value` where it names a metric."""
+    return cast(Metric, _check_choice(value, "metric", METRICS))
+
+
+def check_verify(value: Any) -> Verify:
+    """Return `value` where it names a level of verification."""
+    return cast(Verify, _check_choice(value, "verify", VERIFY_LEVELS))
+
+
+def check_path(value: Any) -> bytes:
+    """Return a path as the bytes that the file system uses."""
+    path = os.fsencode(value)
+    if b"\0" in path:
+        raise ValueError(f"path: expected no NUL character, found {value!r}")
+    return path

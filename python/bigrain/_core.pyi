@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+# The private extension module. python/bindings is its source; keep both in step (stubtest checks).
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+_Progress: TypeAlias = Callable[[int, int], object] | None
+
+class _Meta(TypedDict):
+    metric: str
+    dtype: str
+    dim: int
+    count: int
+    degree: int
+    entry: int
+    build_width: int
+    alpha: float
+    seed: int
+
+class _Report(TypedDict):
+    points: int
+    edges: int
+    unreachable: int
+    empty_rows: int
+    max_degree: int
+    problems: list[str]
+
+__version__: str
+LIMITS: dict[str, tuple[Any, Any, Any]]
+
+class CorruptIndexError(ValueError): ...
+class Cancelled(Exception): ...  # noqa: N818
+class _Pybind11Type(type): ...  # what the runtime calls pybind11_builtins.pybind11_type
+
+class Index(metaclass=_Pybind11Type):
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...  # raises: nothing to construct
+    @staticmethod
+    def build(
+        vectors: npt.NDArray[Any],
+        ids: npt.NDArray[np.int64] | None,
+        metric: str,
+        degree: int,
+        build_width: int,
+        alpha: float,
+        seed: int,
+        threads: int,
+        progress: _Progress,
+    ) -> Index: ...
+    @staticmethod
+    def open(path: str | bytes, verify: str, progress: _Progress) -> Index: ...
+    @staticmethod
+    def from_bytes(data: bytes, verify: str) -> Index: ...
+    def save(self, path: str | bytes, progress: _Progress) -> int: ...
+    def to_bytes(self) -> bytes: ...
+    def search(
+        self,
+        queries: npt.NDArray[Any],
+        k: int,
+        width: int,
+        rerank: int,
+        threads: int,
+        ids: npt.NDArray[np.int64],
+        distances: npt.NDArray[np.float32],
+        stats: npt.NDArray[np.uint32] | None,
+        progress: _Progress,
+    ) -> None: ...
+    def validate(self, progress: _Progress) -> _Report: ...
+    def tuning(self) -> list[tuple[int, int, float]]: ...
+    def set_tuning(self, rows: list[tuple[int, int, float]]) -> None: ...
+    def meta(self) -> _Meta: ...
+    def part_bytes(self) -> dict[str, int]: ...
+    def vectors(self) -> npt.NDArray[Any]: ...
+    def graph(self) -> npt.NDArray[np.uint32]: ...
+    def ids(self) -> npt.NDArray[np.int64] | None: ...
+
+def exact_search(
+    base: npt.NDArray[Any],
+    queries: npt.NDArray[Any],
+    metric: str,
+    k: int,
+    threads: int,
+    ids: npt.NDArray[np.int64],
+    distances: npt.NDArray[np.float32],
+    progress: _Progress,
+) -> None: ...
+def describe(path: str | bytes) -> str: ...
+def active_isa() -> str: ...
+def available_isas() -> list[str]: ...
+def usable_cores() -> int: ...

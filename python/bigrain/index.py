@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The index: build, open, search, tune, save."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Literal, TypeVar, cast, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from bigrain import _core, _tune
+from bigrain._arrays import as_ids, as_queries, as_vectors, check_values, make_output
+from bigrain._checks import (
+    MAX_SEED,
+    Metric,
+    Verify,
+    check_alpha,
+    check_fraction,
+    check_integer,
+    check_limit,
+    check_metric,
+    check_path,
+    check_verify,
+)
+from bigrain._handle import IndexHandle
+from bigrain._progress import Progress, reporting
+from bigrain._results import DetailedResult, SearchResult, SearchStats, TuneReport
+
+Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+Out = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
+Self = TypeVar("Self", bound="Index")
+
+
+class Index(IndexHandle):
+    """A Vamana graph over 8-bit codes, with the full vectors that decide the answer.
+
+    Make one with `Index.build` or `Index.open`. `search`, `save`, `validate` and everything that
+    only reads may run in any number of threads at once; `tune` and `close` want the index to
+    themselves. All calls that take long release the GIL and stop within 0.3 s of Ctrl-C.
+
+    The graph and its build follow DiskANN (Subramanya et al., NeurIPS 2019), batch-parallel as in
+    ParlayANN (Manohar et al., PPoPP 2024).
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def build(
+        cls: type[Self],
+        vectors: Any,
+        ids: Any = None,
+        *,
+        metric: Metric = "l2",
+        degree: int = 32,
+        build_width: int = 128,
+        alpha: float | None = None,
+        threads: int = 0,
+        seed: int = 0,
+        progress: Progress = None,
+    ) -> Self:
+        """Build an index over a copy of `vectors`.
+
+        The same vectors, parameters and seed give the same index, byte for byte, whatever
+        `threads` is.
+
+        Args:
+            vectors: (n, dim) with n from 0 and dim from 1 to 65,536: anything array-like. float32,
+                float16, int8 and uint8 are stored as they are; other floats and integers become
+                float32; bool, complex, object and masked arrays are refused.
+            ids: n distinct integers from 0 to 2**63 - 1 by which results name the vectors; None
+                means 0 to n - 1.
+            metric: "l2" (squared distance), "ip" (negated inner product) or "cosine"
+                (1 - similarity). Smaller is closer.
+            degree: R, most neighbours per point, 2 to 512. Memory and recall grow with it.
+            build_width: L, width of the searches that find candidates, 1 to 4,096.
+            alpha: factor of RobustPrune, 0.5 to 4; at most 1 for "ip". None: 1.2, for "ip" 0.9.
+            threads: 0 means every core this process may use.
+            seed: of the insertion order and the rotation, 0 to 2**64 - 1.
+            progress: None, True for a bar, or a callable (done, total); False from it cancels.
+
+        Raises:
+            ValueError: a parameter out of range, shapes that do not fit, a row with NaN, infinity,
+                a length whose square overflows float32, or (cosine) of length zero; repeated ids.
+            TypeError: a dtype with no obvious conversion.
+            Cancelled: `progress` returned False.
+        """
+        metric = check_metric(metric)
+        degree = check_limit(degree, "degree")
+        build_width = check_limit(build_width, "build_width")
+        factor = check_alpha(alpha, metric)
+        threads = check_limit(threads, "threads")
+        seed = check_integer(seed, "seed", 0, MAX_SEED)
+        rows = as_vectors(vectors)
+        own = None if ids is None else as_ids(ids, rows.shape[0])
+        check_values(rows, metric, "vectors")
+        with reporting(progress, "build", "points") as callback:
+            core = _core.Index.build(
+                rows, own, metric, degree, build_width, factor, seed, threads, callback
+            )
+        return cls._wrap(core)
+
+    @classmethod
+    def open(
+        cls: type[Self], path: Path, *, verify: Verify = "full", progress: Progress = None
+    ) -> Self:
+        """Open an index file; it is read into memory and may be replaced or removed afterwards.
+
+        Args:
+            path: of a file that `save` wrote.
+            verify: "full" checks every checksum, id and number, and is safe on any bytes;
+                "header" checks header and layout, and ids as they are used; "off" skips the
+                header's checksum as well.
+            progress: None, True for a bar, or a callable (done, total); False from it cancels.
+
+        Raises:
+            CorruptIndexError: not an index, damaged, or of a newer format.
+            OSError: the file cannot be read.
+            Cancelled: `progress` returned False.
+        """
+        verify = check_verify(verify)
+        name = check_path(path)
+        with reporting(progress, "open", "B") as callback:
+            core = _core.Index.open(name, verify, callback)
+        return cls._wrap(core)
+
+    @staticmethod
+    def describe(path: Path) -> dict[str, Any]:
+        """Return what the header of an index file says; only the header is read.
+
+        Raises:
+            CorruptIndexError: not an index, a damaged header, or a newer format.
+            OSError: the file cannot be read.
+        """
+        return cast(dict[str, Any], json.loads(_core.describe(check_path(path))))
+
+    @overload
+    def search(
+        self,
+        queries: Any,
+        k: int = 10,
+        *,
+        width: int | None = None,
+        recall: float | None = None,
+        rerank: int | None = None,
+        threads: int = 0,
+        out: Out | None = None,
+        stats: Literal[False] = False,
+        progress: Progress = None,
+    ) -> SearchResult: ...
+
+    @overload
+    def search(
+        self,
+        queries: Any,
+        k: int = 10,
+        *,
+        width: int | None = None,
+        recall: float | None = None,
+        rerank: int | None = None,
+        threads: int = 0,
+        out: Out | None = None,
+        stats: Literal[True],
+        progress: Progress = None,
+    ) -> DetailedResult: ...
+
+    def search(
+        self,
+        queries: Any,
+        k: int = 10,
+        *,
+        width: int | None = None,
+        recall: float | None = None,
+        rerank: int | None = None,
+        threads: int = 0,
+        out: Out | None = None,
+        stats: bool = False,
+        progress: Progress = None,
+    ) -> SearchResult:
+        """Find about the k nearest vectors of every query.
+
+        Answers do not depend on `threads` nor on which queries are asked together.
+
+        Args:
+            queries: (rows, dim), or (dim,) for one: anything array-like. An index of int8 or uint8
+                wants integers in that range.
+            k: results per query, 1 to 2**20. Where there are fewer, ids end with -1 and distances
+                with +inf.
+            width: window of the search (L of DiskANN, ef of HNSW), k to 2**20: higher is slower
+                and more exact. None: 64, or k if that is more.
+            recall: instead of `width`: the width that reached this recall when `tune` ran.
+            rerank: how many candidates the full vectors decide among, from k. None: `width`, and at
+                least k + max(8, k / 2).
+            threads: 0 means every core this process may use.
+            out: (ids, distances) to write to: C-contiguous int64 and float32 of the result's shape.
+            stats: also return what each query cost (`DetailedResult.stats`).
+            progress: None, True for a bar, or a callable (done, total); False from it cancels.
+
+        Returns:
+            SearchResult(ids, distances), shapes (rows, k), or (k,) for one 1-D query.
+
+        Raises:
+            ValueError: a parameter out of range, shapes that do not fit, NaN or infinity in a
+                query, a zero query under cosine, `recall` without a calibrated curve.
+            TypeError: a dtype with no obvious conversion.
+            CorruptIndexError: an id outside the graph (after verify="header" or "off").
+            Cancelled: `progress` returned False.
+        """
+        core = self._opened()
+        k = check_limit(k, "k")
+        window = self._window(core, k, width, recall)
+        most = _core.LIMITS["width"][2]
+        candidates = 0 if rerank is None else check_integer(rerank, "rerank", k, most)
+        threads = check_limit(threads, "threads")
+        asked, single = as_queries(queries, self._dim, self._dtype)
+        check_values(asked, self._metric, "queries")
+        rows = asked.shape[0]
+        found, distances = make_output(out, rows, k, single)
+        costs = np.empty((rows, 3), np.uint32) if stats else None
+        with reporting(progress, "search", "queries") as callback:
+            core.search(asked, k, window, candidates, threads, found, distances, costs, callback)
+        if costs is None:
+            return SearchResult(found, distances)
+        return DetailedResult(found, distances, SearchStats(*np.ascontiguousarray(costs.T)))
+
+    @staticmethod
+    def _window(core: _core.Index, k: int, width: int | None, recall: float | None) -> int:
+        if width is None and recall is None:
+            return 0
+        if width is not None and recall is not None:
+            raise ValueError("width, recall: pass one of them, not both")
+        if recall is not None:
+            return _tune.width_for(core.tuning(), k, check_fraction(recall, "recall"))
+        return check_integer(width, "width", k, _core.LIMITS["width"][2])
+
+    def tune(
+        self,
+        queries: Any = None,
+        *,
+        k: int = 10,
+        recall: float = 0.95,
+        sample: int = 1000,
+        threads: int = 0,
+        seed: int = 0,
+        progress: Progress = None,
+    ) -> TuneReport:
+        """Find the least width that reaches `recall`, and keep the measured curve in the index.
+
+        The curve serves `search(recall=...)` for this k and smaller ones, replaces the one that
+        was there for this k, and is saved with the index. Recall is counted by distance against
+        exact search, so that exact ties count.
+
+        Args:
+            queries: (rows, dim) like those to come; not points of the index. None: `sample` points
+                of the index, drawn by `seed`, each moved as far as its nearest neighbour lies.
+                Real queries are better: these may come out up to 3 points off.
+            k: the k of the searches to come.
+            recall: above 0, at most 1.
+            sample: how many points are drawn where `queries` is None.
+            threads: 0 means every core this process may use.
+            seed: of the draw.
+            progress: as for `build`; called for each phase with its own done and total.
+
+        Returns:
+            TuneReport; its `reached` is False where even the widest search stayed below.
+
+        Raises:
+            ValueError: as for `search`; or an empty index.
+            Cancelled: `progress` returned False; the stored curve is unchanged.
+        """
+        core = self._opened()
+        k = check_limit(k, "k")
+        target = check_fraction(recall, "recall")
+        sample = check_integer(sample, "sample", 1, 2**31 - 1)
+        threads = check_limit(threads, "threads")
+        seed = check_integer(seed, "seed", 0, MAX_SEED)
+        with reporting(progress, "tune", "queries") as callback:
+            drawn = _tune.draw_sample(core, queries, k, sample, seed, threads, callback)
+            report = _tune.calibrate(core, drawn, k, target, threads, callback)
+        core.set_tuning(_tune.merge_rows(core.tuning(), report))
+        return report
+
+    def save(self, path: Path, *, progress: Progress = None) -> int:
+        """Write the index to `path` and return the number of bytes.
+
+        The file is the complete old or the complete new one, whatever happens meanwhile; saving
+        over the file that this index was opened from is fine.
+
+        Raises:
+            OSError: the file cannot be written; what was there stays.
+            Cancelled: `progress` returned False; what was there stays.
+        """
+        core = self._opened()
+        name = check_path(path)
+        with reporting(progress, "save", "B") as callback:
+            return core.save(name, callback)

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+// bigrain._core.Index: the core's Index, verb by verb.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <optional>
+#include <span>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "arrays.h"
+#include "bigrain/index.h"
+#include "bindings.h"
+#include "call.h"
+#include "format/index_file.h"
+#include "format/parts.h"
+#include "io/file_system.h"
+
+namespace py = pybind11;
+
+namespace bigrain::python {
+
+namespace {
+
+using TuneRow = std::tuple<uint32_t, uint32_t, float>;  // k, width, recall
+
+Verify verify_of(const std::string& name) {
+  if (name == "full") return Verify::full;
+  if (name == "header") return Verify::header;
+  if (name == "off") return Verify::off;
+  throw Error::invalid("verify: expected 'full', 'header' or 'off', found '" + name + "'");
+}
+
+Index build(const py::array& vectors, const std::optional<py::array>& ids,
+            const std::string& metric, uint32_t degree, uint32_t build_width, float alpha,
+            uint64_t seed, uint32_t threads, const py::object& progress) {
+  const MatrixView view = matrix_of(vectors, "vectors");
+  if (ids && (!is_contiguous(*ids) || !ids->dtype().equal(py::dtype::of<int64_t>()) ||
+              static_cast<size_t>(ids->size()) != view.rows)) {
+    throw Error::invalid("ids: expected one C-contiguous int64 per vector");
+  }
+  const auto* const ids_in = ids ? static_cast<const int64_t*>(ids->data()) : nullptr;
+  const BuildParams params{.metric = metric_of(metric),
+                           .degree = degree,
+                           .build_width = build_width,
+                           .alpha = alpha,
+                           .seed = seed,
+                           .threads = threads};
+  return run_watched(progress,
+                     [&](Monitor& monitor) { return Index::build(view, ids_in, params, monitor); });
+}
+
+Index open(const std::string& path, const std::string& verify, const py::object& progress) {
+  const Verify level = verify_of(verify);
+  return run_watched(progress, [&](Monitor& monitor) { return Index::open(path, level, monitor); });
+}
+
+Index from_bytes(const py::buffer& data, const std::string& verify) {
+  const py::buffer_info info = data.request();
+  if (info.ndim != 1 || info.itemsize != 1) throw Error::invalid("data: expected a bytes object");
+  const std::span bytes(static_cast<const std::byte*>(info.ptr), static_cast<size_t>(info.size));
+  const Verify level = verify_of(verify);
+  return run_watched(py::none(),
+                     [&](Monitor& monitor) { return Index::from_bytes(bytes, level, monitor); });
+}
+
+uint64_t save(const Index& self, const std::string& path, const py::object& progress) {
+  return run_watched(progress, [&](Monitor& monitor) { return self.save(path, monitor); });
+}
+
+py::bytes to_bytes(const Index& self) {
+  std::vector<std::byte> bytes;
+  {
+    const ReleasedGil released;
+    bytes = self.to_bytes();
+  }
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+void search(const Index& self, const py::array& queries, uint32_t k, uint32_t width,
+            uint32_t rerank, uint32_t threads, py::array ids, py::array distances,
+            std::optional<py::array> stats, const py::object& progress) {
+  const MatrixView view = matrix_of(queries, "queries");
+  static_assert(sizeof(QueryStats) == 3 * sizeof(uint32_t));
+  SearchOutput output;
+  output.ids = output_of<int64_t>(ids, view.rows, k, "ids");
+  output.distances = output_of<float>(distances, view.rows, k, "distances");
+  if (stats) {
+    output.stats =
+        reinterpret_cast<QueryStats*>(output_of<uint32_t>(*stats, view.rows, 3, "stats"));
+  }
+  const SearchParams params{.k = k, .width = width, .rerank = rerank, .threads = threads};
+  run_watched(progress, [&](Monitor& monitor) { self.search(view, params, output, monitor); });
+}
+
+py::dict validate(const Index& self, const py::object& progress) {
+  const ValidationReport report =
+      run_watched(progress, [&](Monitor& monitor) { return self.validate(monitor); });
+  return py::dict(py::arg("points") = report.points, py::arg("edges") = report.edges,
+                  py::arg("unreachable") = report.unreachable,
+                  py::arg("empty_rows") = report.empty_rows,
+                  py::arg("max_degree") = report.max_degree, py::arg("problems") = report.problems);
+}
+
+std::vector<TuneRow> tuning(const Index& self) {
+  std::vector<TuneRow> rows;
+  for (const TunePoint& point : self.tuning()) {
+    rows.emplace_back(point.k, point.width, point.recall);
+  }
+  return rows;
+}
+
+void set_tuning(Index& self, const std::vector<TuneRow>& rows) {
+  std::vector<TunePoint> points;
+  points.reserve(rows.size());
+  for (const auto& [k, width, recall] : rows) {
+    points.push_back({.k = k, .width = width, .recall = recall});
+  }
+  self.set_tuning(std::move(points));
+}
+
+py::dict meta(const Index& self) {
+  const IndexMeta& meta = self.parts().meta;
+  return py::dict(py::arg("metric") = name_of(meta.metric), py::arg("dtype") = name_of(meta.dtype),
+                  py::arg("dim") = meta.dim, py::arg("count") = meta.count,
+                  py::arg("degree") = meta.degree, py::arg("entry") = meta.entry,
+                  py::arg("build_width") = meta.build_width, py::arg("alpha") = meta.alpha,
+                  py::arg("seed") = meta.seed);
+}
+
+py::dict part_bytes(const Index& self) {
+  const IndexParts& parts = self.parts();
+  return py::dict(py::arg("graph") = parts.graph.size(), py::arg("codes") = parts.codes.size(),
+                  py::arg("vectors") = parts.vectors.size(), py::arg("ids") = parts.ids.size(),
+                  py::arg("mean") = parts.mean.size(), py::arg("signs") = parts.signs.size(),
+                  py::arg("tuning") = parts.tuning.size() * sizeof(TunePoint));
+}
+
+py::array vectors(const py::object& self) {
+  const IndexParts& parts = self.cast<const Index&>().parts();
+  return view_of(self, parts.vectors, numpy_dtype(parts.meta.dtype),
+                 {static_cast<py::ssize_t>(parts.meta.count), parts.meta.dim});
+}
+
+py::array graph(const py::object& self) {
+  const IndexParts& parts = self.cast<const Index&>().parts();
+  return view_of(self, parts.graph, py::dtype::of<uint32_t>(),
+                 {static_cast<py::ssize_t>(parts.meta.count), parts.meta.degree});
+}
+
+py::object ids(const py::object& self) {
+  const IndexParts& parts = self.cast<const Index&>().parts();
+  if (parts.ids.size() == 0) return py::none();
+  return view_of(self, parts.ids, py::dtype::of<int64_t>(),
+                 {static_cast<py::ssize_t>(parts.meta.count)});
+}
+
+std::string describe(const std::string& path) { return format::describe(io::posix(), path); }
+
+}  // namespace
+
+void register_index(py::module_& module) {
+  using py::arg;
+  module.def("describe", &describe, arg("path"));
+  py::class_<Index>(module, "Index")
+      .def_static("build", &build, arg("vectors"), arg("ids"), arg("metric"), arg("degree"),
+                  arg("build_width"), arg("alpha"), arg("seed"), arg("threads"), arg("progress"))
+      .def_static("open", &open, arg("path"), arg("verify"), arg("progress"))
+      .def_static("from_bytes", &from_bytes, arg("data"), arg("verify"))
+      .def("save", &save, arg("path"), arg("progress"))
+      .def("to_bytes", &to_bytes)
+      .def("search", &search, arg("queries"), arg("k"), arg("width"), arg("rerank"), arg("threads"),
+           arg("ids"), arg("distances"), arg("stats"), arg("progress"))
+      .def("validate", &validate, arg("progress"))
+      .def("tuning", &tuning)
+      .def("set_tuning", &set_tuning, arg("rows"))
+      .def("meta", &meta)
+      .def("part_bytes", &part_bytes)
+      .def("vectors", &vectors)
+      .def("graph", &graph)
+      .def("ids", &ids);
+}
+
+}  // namespace bigrain::python

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write the golden files of the current format version: `python tests/golden/make.py 1.0`.
+
+Run once, when a version is released; its files and answers must never change afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bigrain import Index
+
+HERE = Path(__file__).parent
+# Sections of at most one page keep the files small. The width covers every point: the answers are
+# exact, and do not depend on how a later version walks the graph.
+N, K, WIDTH = 40, 5, 64
+SHAPES = [
+    ("l2", "float32", 8, N),
+    ("cosine", "float16", 13, N),
+    ("ip", "int8", 5, N),
+    ("l2", "uint8", 16, N),
+    ("ip", "float32", 3, 1),
+    ("l2", "float32", 4, 0),
+]
+
+
+def vectors_of(dtype: str, dim: int, n: int, seed: int) -> Any:
+    values = np.random.default_rng(seed).uniform(1, 120, (n, dim))
+    return (values if dtype.endswith("int8") else values / 64 - 1).astype(dtype)
+
+
+def main(version: str) -> None:
+    answers = {}
+    for metric, dtype, dim, n in SHAPES:
+        base = vectors_of(dtype, dim, n, seed=1)
+        queries = vectors_of(dtype.replace("16", "32"), dim, 3, seed=2)
+        ids = np.arange(n)[::-1] * 10 if metric == "l2" else None
+        index = Index.build(base, ids, metric=metric, degree=8, build_width=20, seed=7)  # type: ignore[arg-type]
+        if n > 1:
+            index.tune(queries, k=K, recall=0.9)
+        path = HERE / f"v{version}-{metric}-{dtype}-{n}.bigrain"
+        index.save(path)
+        found = index.search(queries, K, width=WIDTH)
+        header = Index.describe(path)
+        header.pop("sections")
+        answers[path.name] = {
+            "header": header,
+            "queries": queries.tolist(),
+            "ids": found.ids.tolist(),
+            "distances": found.distances.tolist(),
+        }
+    (HERE / f"v{version}.json").write_text(json.dumps(answers, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

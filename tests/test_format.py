@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The file format as docs/format.md states it, and files of every version that was released."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import index_file
+import numpy as np
+import pytest
+from conftest import make_vectors
+from index_file import FIELDS, PAGE, SHAPES, content_of, intact_files, refusal
+
+from bigrain import CorruptIndexError, Index
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="module")
+def intact() -> list[bytes]:
+    return intact_files()
+
+
+def test_other_versions_are_refused_by_name(intact: list[bytes], tmp_path: Path) -> None:  # F11
+    path = tmp_path / "x.bigrain"
+    for major, minor in ((1, 1), (2, 0), (65535, 65535)):
+        data = bytearray(intact[0])
+        index_file.put(data, FIELDS["major"], major)
+        index_file.put(data, FIELDS["minor"], minor)
+        index_file.seal_header(data)
+        path.write_bytes(data)
+        message = f"format version {major}.{minor}, this Bigrain reads up to 1.0"
+        assert message in refusal(path)
+        with pytest.raises(CorruptIndexError, match=message):
+            Index.describe(path)
+
+
+def test_files_are_as_documented(intact: list[bytes]) -> None:
+    for content, (metric, dtype, dim) in zip(intact, SHAPES, strict=True):
+        values = {name: index_file.get(content, field) for name, field in FIELDS.items()}
+        item = np.dtype(dtype).itemsize
+        assert content[:8] == index_file.MAGIC
+        assert values["file_length"] == len(content)
+        assert (values["n"], values["d"], values["R"]) == (2000, dim, 16)
+        assert values["metric"] == ["l2", "ip", "cosine"].index(metric)
+        assert values["dtype"] == ["float32", "float16", "int8", "uint8"].index(dtype)
+        stride = values["stride"]
+        assert stride == -(-(dim + 8) // 64) * 64
+        expected = {
+            "graph": (4, 2000 * 16),
+            "codes": (stride, 2000),
+            "vectors": (item, 2000 * dim),
+            "ids": (8, 2000),
+            "mean": (4, dim),
+            "signs": (1, 4 * -(-dim // 8)),
+            "tuning": (16, None),
+        }
+        end = PAGE
+        for name, section in index_file.sections(content).items():
+            size, count = expected[name]
+            assert section.element_size == size
+            assert section.count == count or name == "tuning"
+            assert section.length == section.count * size
+            assert section.offset == end
+            data = content[section.offset : section.offset + section.length]
+            assert section.crc == index_file.crc32c(data)
+            end = -(-(section.offset + section.length) // PAGE) * PAGE
+            assert not any(content[section.offset + section.length : end])
+        assert end == len(content)
+
+
+def test_sections_hold_what_they_say(intact: list[bytes], tmp_path: Path) -> None:
+    path = tmp_path / "x.bigrain"
+    path.write_bytes(intact[0])
+    core = Index.open(path)._opened()
+    found = index_file.sections(intact[0])
+
+    def array(name: str, dtype: str) -> Any:
+        return np.frombuffer(
+            intact[0], dtype, found[name].length // np.dtype(dtype).itemsize, found[name].offset
+        )
+
+    np.testing.assert_array_equal(array("vectors", "<f4"), make_vectors(2000, 16).ravel())
+    np.testing.assert_array_equal(array("graph", "<u4"), core.graph().ravel())
+    np.testing.assert_array_equal(array("ids", "<i8"), core.ids())
+    curve = array("tuning", "<u4").reshape(-1, 4)
+    assert curve[:, :2].tolist() == [[k, width] for k, width, _ in core.tuning()]
+
+
+def test_golden_files_open_and_answer() -> None:  # F11
+    answers = json.loads((GOLDEN / "v1.0.json").read_text())
+    assert len(answers) == len(list(GOLDEN.glob("*.bigrain")))
+    for name, expected in answers.items():
+        path = GOLDEN / name
+        header = Index.describe(path)
+        header.pop("sections")
+        assert header == expected["header"]
+        for verify in ("full", "header", "off"):
+            index = Index.open(path, verify=verify)
+            assert index.validate().ok
+            queries = np.asarray(expected["queries"], np.float32)
+            if header["dtype"] in ("int8", "uint8"):
+                queries = queries.astype(header["dtype"])
+            found = index.search(queries, 5, width=64)
+            assert found.ids.tolist() == expected["ids"]
+            distances = np.asarray(expected["distances"], np.float32)
+            np.testing.assert_allclose(found.distances, distances, rtol=1e-5, atol=1e-6)
+        assert content_of(index) == path.read_bytes()
+
+
+def test_the_version_is_stated(intact: list[bytes], tmp_path: Path) -> None:
+    path = tmp_path / "x.bigrain"
+    path.write_bytes(intact[1])
+    described = Index.describe(path)
+    assert described["format"] == "1.0"
+    assert [s["name"] for s in described["sections"]] == list(index_file.sections(intact[1]))
