@@ -25,7 +25,7 @@ BUILD_TOOLS := "scikit-build-core>=0.11" "pybind11>=3.0" "cmake>=3.21" ninja
 DEMO_PEERS := hnswlib matplotlib tqdm
 
 CORE := $(shell find CMakeLists.txt cpp -type f -not -path 'cpp/tests/*')
-PACKAGE := $(CORE) $(shell find python -type f -not -name '*.pyc') pyproject.toml README.md LICENSE
+PACKAGE := $(CORE) $(shell find python bench/bigrain_bench -type f -not -name '*.pyc') pyproject.toml README.md LICENSE
 CXX_FILES := $(shell find cpp python/bindings -name '*.cpp' -o -name '*.h')
 
 .PHONY: help demo test lint cpp-test py-test asan tsan aarch64 py-asan bench smoke isa clean
@@ -34,7 +34,7 @@ help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
 
 demo: $(STAMPS)/package ## build, then watch an index being built and searched beside hnswlib
-	$(VENV)/bin/bigrain demo
+	@$(VENV)/bin/bigrain demo
 
 test: lint cpp-test isa asan tsan aarch64 py-test smoke ## everything that must pass
 	@echo "make test: all passed"
@@ -91,28 +91,30 @@ clean: ## removes build/ and .venv/
 
 $(STAMPS)/tools:
 	@echo "setting up $(VENV)"
-	mkdir -p $(STAMPS)
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) $(BUILD_TOOLS)
-	touch $@
+	@mkdir -p $(STAMPS)
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) $(BUILD_TOOLS)
+	@touch $@
 
 $(STAMPS)/package: $(STAMPS)/tools $(PACKAGE)
-	@echo "installing the package into $(VENV)"
-	$(PIP) $(PACKAGE_FLAGS) . $(DEMO_PEERS)
-	touch $@
+	@echo "compiling the package and installing it into $(VENV)"
+	@$(PIP) $(PACKAGE_FLAGS) . $(DEMO_PEERS)
+	@touch $@
 
 # Only what else development needs: the package itself is current already.
 $(STAMPS)/dev: pyproject.toml | $(STAMPS)/package
-	$(PIP) $(PACKAGE_FLAGS) ".[bench,dev]"
-	touch $@
+	@echo "installing what tests and linters need into $(VENV)"
+	@$(PIP) $(PACKAGE_FLAGS) ".[bench,dev]"
+	@touch $@
 
 $(BUILD)/%/build.ninja: $(STAMPS)/tools
-	cmake --preset $*
+	@cmake --preset $* >$(BUILD)/$*.log || { cat $(BUILD)/$*.log; exit 1; }
 
 $(STAMPS)/smoke: $(STAMPS)/package tools/smoke.py
-	rm -rf dist $(BUILD)/smoke
-	python -c 'from scikit_build_core.build import build_sdist; build_sdist("dist")'
-	$(PYTHON) -m venv $(BUILD)/smoke
-	$(BUILD)/smoke/bin/python -m pip install --quiet dist/bigrain-*.tar.gz
-	cd $(BUILD)/smoke && bin/python $(CURDIR)/tools/smoke.py
-	touch $@
+	@echo "building the source distribution and installing it into a clean environment"
+	@rm -rf dist $(BUILD)/smoke
+	@python -c 'from scikit_build_core.build import build_sdist; build_sdist("dist")'
+	@$(PYTHON) -m venv $(BUILD)/smoke
+	@$(BUILD)/smoke/bin/python -m pip install --quiet dist/bigrain-*.tar.gz
+	@cd $(BUILD)/smoke && bin/python $(CURDIR)/tools/smoke.py
+	@touch $@

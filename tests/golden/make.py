@@ -40,7 +40,7 @@ def main(version: str) -> None:
         base = vectors_of(dtype, dim, n, seed=1)
         queries = vectors_of(dtype.replace("16", "32"), dim, 3, seed=2)
         ids = np.arange(n)[::-1] * 10 if metric == "l2" else None
-        index = Index.build(base, ids, metric=metric, degree=8, build_width=20, seed=7)  # type: ignore[arg-type]
+        index = Index.build(base, ids, metric=metric, degree=8, build_width=20, seed=7)
         if n > 1:
             index.tune(queries, k=K, recall=0.9)
         path = HERE / f"v{version}-{metric}-{dtype}-{n}.bigrain"
