@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -16,6 +17,11 @@ import numpy.typing as npt
 import pytest
 
 import bigrain
+
+# A session started in the background inherits an ignored SIGINT, and would hand it on to the child
+# processes that the tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 METRICS = ("l2", "ip", "cosine")
 DTYPES = ("float32", "float16", "int8", "uint8")
