@@ -7,9 +7,9 @@
 // Steps: random order; batches that double up to 2 % of n; per point greedy search -> RobustPrune;
 // reverse edges grouped by target, pruned only when a row outgrows R by the slack; last, every row
 // is pruned to R and unreachable points are attached (graph/repair.h).
-// Differs from the papers: one pass with the final alpha instead of two (bench/LOG.md has the
-// figures); distances on 8-bit codes; the first batch starts from the medoid alone, so no random
-// initial graph is needed.
+// Differs from the papers: one pass instead of two, which cost more than they gave (bench/LOG.md);
+// distances on 8-bit codes; the first batch starts from the medoid alone, so no random initial
+// graph is needed.
 #pragma once
 
 #include <cstdint>

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // 8-bit scalar codes with one scale per vector.
 //
-// A record is [code_dim int8 codes in -127..127][zeros][float32 scale][float32 bias], where
+// A record is [dim int8 codes in -127..127][zeros][float32 scale][float32 bias], where
 //   x ~ x' = scale * code     and     bias = |x'|^2
 // for a centred and rotated x. With a query q ~ q' = s * c the squared distance is
 //   |x' - q'|^2 - |q'|^2 = bias - 2 s scale <c, code>,
 // so search and build need integer inner products only. The bias is the norm of the code rather
 // than of the vector: the error is then 2 <x' - x, x - q>, which vanishes where it matters, near
 // the query, and copies are at distance zero. Under inner product the bias is 0, so that a score is
-// -2 <x', q'>. It differs from LVQ (SVS) in that the range
-// is symmetric: after the rotation both ends are alike, and no per-vector offset is stored. The
-// largest code error is scale / 2 = max|x_i| / 254.
+// -2 <x', q'>. It differs from LVQ (SVS) in that the range is symmetric: after the rotation both
+// ends are alike, and no per-vector offset is stored. The largest code error is scale / 2 =
+// max|x_i| / 254.
 #pragma once
 
 #include <cstddef>

@@ -11,8 +11,7 @@ namespace bigrain::search {
 
 namespace {
 
-// Full vectors asked for ahead of the one being compared: about 10 KB in flight at d = 784, what
-// the line-fill buffers of one core hold; more gave nothing (bench/LOG.md).
+// Full vectors asked for ahead of the one being compared. 1, 3 and 8 were alike (bench/LOG.md).
 constexpr size_t kLookAhead = 3;
 
 void prefetch(const std::byte* vector, size_t bytes) {

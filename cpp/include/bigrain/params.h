@@ -37,7 +37,7 @@ struct SearchParams {
 };
 
 // The whole window, so that a wide search is exact whatever the codes lose; in narrow ones k / 2
-// more than k, at least 8, which recovers most of what 8-bit codes misplace (bench/LOG.md).
+// more than k, at least 8, which is more than 8-bit codes were seen to need (bench/LOG.md).
 constexpr uint32_t default_rerank(uint32_t k, uint32_t width) {
   const uint32_t least = k + (k / 2 > 8 ? k / 2 : 8);
   return width > least ? width : least;
