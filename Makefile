@@ -22,6 +22,7 @@ PIP := $(VENV)/bin/python -m pip install --quiet
 # The build tools are installed once, so that the package builds without isolation, incrementally.
 PACKAGE_FLAGS := --no-build-isolation --config-settings=build-dir=$(BUILD)/python
 BUILD_TOOLS := "scikit-build-core>=0.11" "pybind11>=3.0" "cmake>=3.21" ninja
+# Installed with isolation: hnswlib is built from source and asks for numpy while it is.
 DEMO_PEERS := hnswlib matplotlib tqdm
 
 CORE := $(shell find CMakeLists.txt cpp -type f -not -path 'cpp/tests/*')
@@ -100,7 +101,8 @@ $(STAMPS)/tools:
 
 $(STAMPS)/package: $(STAMPS)/tools $(PACKAGE)
 	@echo "compiling the package and installing it into $(VENV)"
-	@$(PIP) $(PACKAGE_FLAGS) . $(DEMO_PEERS)
+	@$(PIP) $(DEMO_PEERS)
+	@$(PIP) $(PACKAGE_FLAGS) .
 	@touch $@
 
 # Only what else development needs: the package itself is current already.
