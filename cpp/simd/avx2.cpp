@@ -6,6 +6,7 @@
 #include "simd/generic/table.h"
 #include "simd/tables.h"
 #include "simd/x86_finish.h"
+#include "simd/x86_scan.h"
 
 namespace bigrain::simd {
 namespace {
@@ -106,7 +107,38 @@ struct Avx2 {
     _mm_storeu_ps(out, finish4(dots, query.factor, constants));
   }
 
+  static constexpr size_t kScanSubs = 2;
+  struct ScanSums {
+    __m256i low_dirty, low_odd, high_dirty, high_odd;  // see x86_scan.h; a lane per sub-code
+  };
+  static void scan(ScanSums& sums, const uint8_t* lut, const uint8_t* codes) {
+    scan_lanes(sums, load_32(lut), load_32(codes));
+  }
+  static void scan_part(ScanSums& sums, const uint8_t* lut, const uint8_t* codes, size_t) {
+    scan_lanes(sums, _mm256_zextsi128_si256(load_16(lut)), _mm256_zextsi128_si256(load_16(codes)));
+  }
+  static void add_sums(const ScanSums& sums, uint32_t* out) {
+    add_pairs(lanes(sums.low_dirty), lanes(sums.low_odd), out);
+    add_pairs(lanes(sums.high_dirty), lanes(sums.high_odd), out + kScanBytes);
+  }
+
  private:
+  static void scan_lanes(ScanSums& sums, __m256i lut, __m256i codes) {
+    const __m256i nibble = _mm256_set1_epi8(15);
+    const __m256i low = _mm256_shuffle_epi8(lut, _mm256_and_si256(codes, nibble));
+    const __m256i high =
+        _mm256_shuffle_epi8(lut, _mm256_and_si256(_mm256_srli_epi16(codes, 4), nibble));
+    sums.low_dirty = _mm256_add_epi16(sums.low_dirty, low);
+    sums.low_odd = _mm256_add_epi16(sums.low_odd, _mm256_srli_epi16(low, 8));
+    sums.high_dirty = _mm256_add_epi16(sums.high_dirty, high);
+    sums.high_odd = _mm256_add_epi16(sums.high_odd, _mm256_srli_epi16(high, 8));
+  }
+  static __m128i lanes(__m256i x) {
+    return _mm_add_epi16(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+  }
+  static __m256i load_32(const void* p) {
+    return _mm256_loadu_si256(static_cast<const __m256i*>(p));
+  }
   static __m128i load_16(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
   static __m128i load_bytes(const void* p, size_t bytes) {
     const Bytes16 block = load_partial<Avx2>(p, bytes);

@@ -13,6 +13,7 @@
 
 #include "simd/generic/table.h"
 #include "simd/x86_finish.h"
+#include "simd/x86_scan.h"
 
 namespace bigrain::simd {
 namespace {
@@ -129,7 +130,40 @@ struct Avx512 {
     _mm_storeu_ps(out, finish4(exact, query.factor, constants));
   }
 
+  static constexpr size_t kScanSubs = 4;
+  struct ScanSums {
+    __m512i low_dirty, low_odd, high_dirty, high_odd;  // see x86_scan.h; a lane per sub-code
+  };
+  static void scan(ScanSums& sums, const uint8_t* lut, const uint8_t* codes) {
+    scan_lanes(sums, _mm512_loadu_si512(lut), _mm512_loadu_si512(codes));
+  }
+  // A table of zeros adds nothing.
+  static void scan_part(ScanSums& sums, const uint8_t* lut, const uint8_t* codes, size_t subs) {
+    const __mmask64 present = (uint64_t{1} << (kScanBytes * subs)) - 1;
+    scan_lanes(sums, _mm512_maskz_loadu_epi8(present, lut),
+               _mm512_maskz_loadu_epi8(present, codes));
+  }
+  static void add_sums(const ScanSums& sums, uint32_t* out) {
+    add_pairs(lanes(sums.low_dirty), lanes(sums.low_odd), out);
+    add_pairs(lanes(sums.high_dirty), lanes(sums.high_odd), out + kScanBytes);
+  }
+
  private:
+  static void scan_lanes(ScanSums& sums, __m512i lut, __m512i codes) {
+    const __m512i nibble = _mm512_set1_epi8(15);
+    const __m512i low = _mm512_shuffle_epi8(lut, _mm512_and_si512(codes, nibble));
+    const __m512i high =
+        _mm512_shuffle_epi8(lut, _mm512_and_si512(_mm512_srli_epi16(codes, 4), nibble));
+    sums.low_dirty = _mm512_add_epi16(sums.low_dirty, low);
+    sums.low_odd = _mm512_add_epi16(sums.low_odd, _mm512_srli_epi16(low, 8));
+    sums.high_dirty = _mm512_add_epi16(sums.high_dirty, high);
+    sums.high_odd = _mm512_add_epi16(sums.high_odd, _mm512_srli_epi16(high, 8));
+  }
+  static __m128i lanes(__m512i x) {
+    const __m256i two =
+        _mm256_add_epi16(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1));
+    return _mm_add_epi16(_mm256_castsi256_si128(two), _mm256_extracti128_si256(two, 1));
+  }
   static __mmask16 first16(size_t n) { return static_cast<__mmask16>((1u << n) - 1); }
   static __mmask32 first32(size_t n) { return static_cast<__mmask32>((uint64_t{1} << n) - 1); }
   static __m256i load_32(const void* p) {

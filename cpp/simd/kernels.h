@@ -43,6 +43,11 @@ using HadamardFn = void (*)(float* x, size_t size);
 using GemmTileFn = void (*)(const float* a, size_t rows, const float* packed_b, size_t dim,
                             float* out, size_t out_stride);
 
+// One block of 32 codes of `subs` 4-bit sub-codes: out[j] = sum_m lut[16 m + code_m(j)], j < 32,
+// exact for every subs >= 1. codes[16 m + j], j < 16, holds code_m(j) in its low and code_m(j + 16)
+// in its high four bits. `lut` and `codes` are best 16-byte aligned; `out` may be anywhere.
+using FastScanFn = void (*)(const uint8_t* lut, const uint8_t* codes, size_t subs, uint32_t* out);
+
 struct Kernels {
   Isa isa;
   const char* name;  // as BIGRAIN_SIMD spells it
@@ -51,6 +56,7 @@ struct Kernels {
   HadamardFn hadamard;
   GemmTileFn gemm_tile;
   size_t gemm_tile_rows, gemm_tile_cols;
+  FastScanFn fast_scan;
 
   DistanceFn distance_of(Metric metric, Dtype dtype) const {
     return distance[static_cast<size_t>(metric)][static_cast<size_t>(dtype)];

@@ -80,6 +80,28 @@ struct Neon {
       out[j] = scale_bias[1] + (query.factor * scale_bias[0]) * dot_product;
     }
   }
+
+  static constexpr size_t kScanSubs = 1;
+  struct ScanSums {
+    uint16x8_t of[kScanVectors / 8];
+  };
+  static void scan(ScanSums& sums, const uint8_t* lut, const uint8_t* codes) {
+    const uint8x16_t table = vld1q_u8(lut), pairs = vld1q_u8(codes);
+    const uint8x16_t low = vqtbl1q_u8(table, vandq_u8(pairs, vdupq_n_u8(15)));
+    const uint8x16_t high = vqtbl1q_u8(table, vshrq_n_u8(pairs, 4));
+    sums.of[0] = vaddw_u8(sums.of[0], vget_low_u8(low));
+    sums.of[1] = vaddw_high_u8(sums.of[1], low);
+    sums.of[2] = vaddw_u8(sums.of[2], vget_low_u8(high));
+    sums.of[3] = vaddw_high_u8(sums.of[3], high);
+  }
+  static void scan_part(ScanSums&, const uint8_t*, const uint8_t*, size_t) {}
+  static void add_sums(const ScanSums& sums, uint32_t* out) {
+    for (size_t i = 0; i < kScanVectors / 8; ++i) {
+      uint32_t* const to = out + 8 * i;
+      vst1q_u32(to, vaddw_u16(vld1q_u32(to), vget_low_u16(sums.of[i])));
+      vst1q_u32(to + 4, vaddw_high_u16(vld1q_u32(to + 4), sums.of[i]));
+    }
+  }
 };
 
 }  // namespace

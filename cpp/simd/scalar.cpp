@@ -73,6 +73,21 @@ struct Scalar {
     }
   }
 
+  static constexpr size_t kScanSubs = 1;
+  struct ScanSums {
+    uint16_t of[kScanVectors];
+  };
+  static void scan(ScanSums& sums, const uint8_t* lut, const uint8_t* codes) {
+    for (size_t j = 0; j < kScanBytes; ++j) {
+      sums.of[j] = static_cast<uint16_t>(sums.of[j] + lut[codes[j] & 15]);
+      sums.of[j + kScanBytes] = static_cast<uint16_t>(sums.of[j + kScanBytes] + lut[codes[j] >> 4]);
+    }
+  }
+  static void scan_part(ScanSums&, const uint8_t*, const uint8_t*, size_t) {}
+  static void add_sums(const ScanSums& sums, uint32_t* out) {
+    for (size_t j = 0; j < kScanVectors; ++j) out[j] += sums.of[j];
+  }
+
  private:
   using Bits = uint16_t __attribute__((vector_size(8)));
   using Short4 = int16_t __attribute__((vector_size(8)));

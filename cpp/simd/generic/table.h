@@ -7,6 +7,7 @@
 #include "simd/gemm.h"
 #include "simd/generic/distance_float.h"
 #include "simd/generic/distance_int.h"
+#include "simd/generic/fast_scan.h"
 #include "simd/generic/hadamard.h"
 #include "simd/generic/score_codes.h"
 #include "simd/kernels.h"
@@ -27,6 +28,7 @@ constexpr Kernels table_of(Isa isa, const char* name) {
       gemm_tile<V>,
       kGemmTileRows<V>,
       kGemmTileCols<V>,
+      fast_scan<V>,
   };
 }
 
