@@ -25,13 +25,13 @@ def intact() -> list[bytes]:
 
 def test_other_versions_are_refused_by_name(intact: list[bytes], tmp_path: Path) -> None:  # F11
     path = tmp_path / "x.bigrain"
-    for major, minor in ((1, 1), (2, 0), (65535, 65535)):
+    for major, minor in ((1, 2), (2, 0), (65535, 65535)):
         data = bytearray(intact[0])
         index_file.put(data, FIELDS["major"], major)
         index_file.put(data, FIELDS["minor"], minor)
         index_file.seal_header(data)
         path.write_bytes(data)
-        message = f"format version {major}.{minor}, this Bigrain reads up to 1.0"
+        message = f"format version {major}.{minor}, this Bigrain reads up to 1.1"
         assert message in refusal(path)
         with pytest.raises(CorruptIndexError, match=message):
             Index.describe(path)

@@ -88,11 +88,11 @@ void check_graph(const IndexParts& parts, Monitor& monitor) {
   });
 }
 
-void check_codes(const IndexParts& parts, Monitor& monitor) {
-  const size_t stride = code_stride(parts.meta.dim);
-  const size_t dim = parts.meta.dim;
-  const auto codes = parts.codes.as<int8_t>();
-  for_each_row(parts.meta.count, stride, monitor, [&](uint64_t row) {
+// Records of `dim` codes in -127..127, zeros up to the constants, and finite constants.
+void check_records(SectionKind kind, const Buffer& buffer, uint32_t dim, Monitor& monitor) {
+  const size_t stride = code_stride(dim);
+  const auto codes = buffer.as<int8_t>();
+  for_each_row(codes.size() / stride, stride, monitor, [&](uint64_t row) {
     const int8_t* record = codes.data() + row * stride;
     uint8_t forbidden = 0, padding = 0;  // bytes, so that a compiler can take 16 codes at once
     for (size_t i = 0; i < dim; ++i) forbidden |= static_cast<uint8_t>(record[i] == -128);
@@ -103,10 +103,10 @@ void check_codes(const IndexParts& parts, Monitor& monitor) {
     std::memcpy(constants.data(), record + stride - kCodeConstantBytes, sizeof constants);
     const bool finite = std::isfinite(constants[0]) && std::isfinite(constants[1]);
     if (forbidden == 0 && padding == 0 && finite) return;
-    fail(SectionKind::codes, "record " + std::to_string(row) +
-                                 (forbidden != 0 ? " has a code of -128"
-                                  : padding != 0 ? " has padding that is not zero"
-                                                 : " has a scale or bias that is not finite"));
+    fail(kind, "record " + std::to_string(row) +
+                   (forbidden != 0 ? " has a code of -128"
+                    : padding != 0 ? " has padding that is not zero"
+                                   : " has a scale or bias that is not finite"));
   });
 }
 
@@ -163,6 +163,7 @@ void check_ids(const IndexParts& parts, Monitor& monitor) {
 }
 
 void check_signs(const IndexParts& parts) {
+  if (parts.is_projected()) return;
   const size_t per_round = parts.signs.size() / kRotationRounds;
   const uint32_t used = parts.meta.dim % 8;
   if (used == 0) return;
@@ -176,7 +177,7 @@ void check_tuning(const IndexParts& parts) {
   const auto in_range = [](const TunePoint& point) {
     return point.k >= kMinK && point.k <= kMaxK && point.width >= kMinWidth &&
            point.width <= kMaxWidth && point.recall >= 0.0f && point.recall <= 1.0f &&
-           point.reserved == 0;
+           point.rerank <= kMaxWidth;
   };
   const auto ascending = [](const TunePoint& a, const TunePoint& b) {
     return a.k < b.k || (a.k == b.k && a.width < b.width);
@@ -191,6 +192,25 @@ void check_tuning(const IndexParts& parts) {
   }
 }
 
+void check_scales(const IndexParts& parts) {
+  const auto usable = [](float scale) { return std::isnormal(scale) && scale > 0; };
+  const auto scales = parts.scales.as<float>();
+  if (std::all_of(scales.begin(), scales.end(), usable)) return;
+  fail(SectionKind::scales, "they are not all positive, finite numbers");
+}
+
+void check_trials(const IndexParts& parts) {
+  for (size_t i = 0; i < parts.trials.size(); ++i) {
+    const CodeDimTrial& trial = parts.trials[i];
+    const bool in_range = trial.code_dim >= 1 && trial.code_dim <= parts.meta.dim &&
+                          std::isfinite(trial.rerank) && trial.rerank >= 0 &&
+                          std::isfinite(trial.cost) && trial.cost >= 0 && trial.reserved == 0;
+    const bool ascending = i == 0 || parts.trials[i - 1].code_dim < trial.code_dim;
+    if (in_range && ascending) continue;
+    fail(SectionKind::trials, "entry " + std::to_string(i) + " is out of range or order");
+  }
+}
+
 }  // namespace
 
 void check_section(const IndexParts& parts, SectionKind kind, Monitor& monitor) {
@@ -198,7 +218,7 @@ void check_section(const IndexParts& parts, SectionKind kind, Monitor& monitor) 
     case SectionKind::graph:
       return check_graph(parts, monitor);
     case SectionKind::codes:
-      return check_codes(parts, monitor);
+      return check_records(kind, parts.codes, parts.meta.code_dim, monitor);
     case SectionKind::vectors:
       return check_vectors(parts, monitor);
     case SectionKind::ids:
@@ -210,13 +230,20 @@ void check_section(const IndexParts& parts, SectionKind kind, Monitor& monitor) 
       return check_signs(parts);
     case SectionKind::tuning:
       return check_tuning(parts);
+    case SectionKind::scales:
+      return check_scales(parts);
+    case SectionKind::projection:
+      return check_records(kind, parts.projection, parts.meta.dim, monitor);
+    case SectionKind::trials:
+      return check_trials(parts);
   }
 }
 
 void check_contents(const IndexParts& parts, Monitor& monitor) {
   for (const SectionKind kind :
        {SectionKind::graph, SectionKind::codes, SectionKind::vectors, SectionKind::ids,
-        SectionKind::mean, SectionKind::signs, SectionKind::tuning}) {
+        SectionKind::mean, SectionKind::signs, SectionKind::scales, SectionKind::projection,
+        SectionKind::tuning, SectionKind::trials}) {
     check_section(parts, kind, monitor);
   }
 }

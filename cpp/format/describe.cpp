@@ -66,7 +66,8 @@ std::string describe(io::FileSystem& files, const std::string& path) {
   object.text("metric", name_of(meta.metric));
   object.number("degree", meta.degree);
   object.number("entry", meta.entry);
-  object.number("code_stride", code_stride(meta.dim));
+  object.number("code_dim", meta.code_dim);
+  object.number("code_stride", code_stride(meta.code_dim));
   object.number("build_width", meta.build_width);
   object.raw("alpha", digits_of(meta.alpha));
   object.number("seed", meta.seed);

@@ -63,6 +63,9 @@ void check_constants(const RawHeader& raw) {
                          std::to_string(raw.rotation_rounds) + ", expected " +
                          std::to_string(kRotationRounds));
   }
+  if (raw.minor == 0 && raw.code_dim != 0) {
+    throw Error::corrupt("header: reserved bytes are not zero");
+  }
   check_zero(raw.reserved_middle);
   check_zero(raw.reserved_end);
 }
@@ -71,6 +74,7 @@ IndexMeta meta_of(const RawHeader& raw) {
   return {.metric = static_cast<Metric>(raw.metric),
           .dtype = static_cast<Dtype>(raw.dtype),
           .dim = raw.dim,
+          .code_dim = raw.major == 1 && raw.minor == 0 ? raw.dim : raw.code_dim,
           .count = raw.count,
           .degree = raw.degree,
           .entry = raw.entry,
@@ -80,10 +84,16 @@ IndexMeta meta_of(const RawHeader& raw) {
 }
 
 void check_code_stride(const RawHeader& raw, const IndexMeta& meta) {
-  const uint32_t expected = code_stride(meta.dim);
+  const uint32_t expected = code_stride(meta.code_dim);
   if (raw.code_stride == expected) return;
   throw Error::corrupt("header: the size of a code record is " + std::to_string(raw.code_stride) +
                        ", expected " + std::to_string(expected));
+}
+
+void check_count(SectionKind kind, uint64_t count, uint64_t most) {
+  if (count <= most) return;
+  throw Error::corrupt(std::string("header: section ") + name_of(kind) + " has " +
+                       std::to_string(count) + " points, expected at most " + std::to_string(most));
 }
 
 // Which optional sections are there; everything else about them is checked by equality.
@@ -92,17 +102,16 @@ Layout expected_layout(const RawHeader& raw, const IndexMeta& meta) {
     throw Error::corrupt("header: the number of sections is " + std::to_string(raw.section_count) +
                          ", expected at most " + std::to_string(kMaxSections));
   }
-  bool has_ids = false;
-  uint64_t tune_points = 0;
+  OptionalCounts counts;
   for (const RawSection& section : std::span(raw.sections, raw.section_count)) {
-    if (section.kind == static_cast<uint32_t>(SectionKind::ids)) has_ids = true;
-    if (section.kind == static_cast<uint32_t>(SectionKind::tuning)) tune_points = section.count;
+    const auto kind = static_cast<SectionKind>(section.kind);
+    if (kind == SectionKind::ids) counts.ids = true;
+    if (kind == SectionKind::tuning) counts.tune_points = section.count;
+    if (kind == SectionKind::trials) counts.trials = section.count;
   }
-  if (tune_points > kMaxTunePoints) {
-    throw Error::corrupt("header: section tuning has " + std::to_string(tune_points) +
-                         " points, expected at most " + std::to_string(kMaxTunePoints));
-  }
-  return compute_layout(meta, has_ids, tune_points);
+  check_count(SectionKind::tuning, counts.tune_points, kMaxTunePoints);
+  check_count(SectionKind::trials, counts.trials, kMaxTrials);
+  return compute_layout(meta, counts);
 }
 
 RawSection raw_section(const Section& section, uint32_t crc) {
@@ -161,7 +170,8 @@ RawHeader encode_header(const Header& header) {
   raw.dtype = static_cast<uint8_t>(meta.dtype);
   raw.metric = static_cast<uint8_t>(meta.metric);
   raw.rotation_rounds = kRotationRounds;
-  raw.code_stride = code_stride(meta.dim);
+  raw.code_stride = code_stride(meta.code_dim);
+  raw.code_dim = header.minor == 0 ? 0 : meta.code_dim;
   raw.entry = meta.entry;
   raw.build_width = meta.build_width;
   raw.alpha = meta.alpha;

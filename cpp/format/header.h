@@ -20,7 +20,7 @@ static_assert(std::endian::native == std::endian::little, "files are little-endi
 
 // A first byte above 127, so that no text file begins like this.
 inline constexpr std::array<uint8_t, 8> kMagic = {0x89, 'B', 'I', 'G', 'R', 'A', 'I', 'N'};
-inline constexpr uint16_t kMajor = 1, kMinor = 0;
+inline constexpr uint16_t kMajor = 1, kMinor = 1;
 inline constexpr uint32_t kEndianMarker = 0x01020304;
 
 struct RawSection {
@@ -54,7 +54,8 @@ struct RawHeader {
   float alpha;
   uint32_t section_count;
   uint64_t seed;
-  uint8_t reserved_middle[176];
+  uint32_t code_dim;  // since 1.1; before it, zero
+  uint8_t reserved_middle[172];
   RawSection sections[kMaxSections];
   uint8_t reserved_end[2560];
 };

@@ -34,8 +34,8 @@ uint64_t add(uint64_t a, uint64_t b) {
 }  // namespace
 
 const char* name_of(SectionKind kind) {
-  static constexpr const char* kNames[] = {"graph", "codes", "vectors", "ids",
-                                           "mean",  "signs", "tuning"};
+  static constexpr const char* kNames[] = {"graph", "codes",  "vectors", "ids",        "mean",
+                                           "signs", "tuning", "scales",  "projection", "trials"};
   const auto value = static_cast<uint32_t>(kind);
   return value >= 1 && value <= std::size(kNames) ? kNames[value - 1] : "unknown";
 }
@@ -43,6 +43,7 @@ const char* name_of(SectionKind kind) {
 void check_ranges(const IndexMeta& meta) {
   check_range<uint64_t>("the number of points", meta.count, 0, kMaxPoints);
   check_range<uint32_t>("the dimension", meta.dim, kMinDim, kMaxDim);
+  check_range<uint32_t>("the dimension of the codes", meta.code_dim, 1, meta.dim);
   check_range<uint32_t>("the degree", meta.degree, kMinDegree, kMaxDegree);
   check_range<uint32_t>("the element type", static_cast<uint32_t>(meta.dtype), 0, kDtypeCount - 1);
   check_range<uint32_t>("the metric", static_cast<uint32_t>(meta.metric), 0, kMetricCount - 1);
@@ -52,7 +53,7 @@ void check_ranges(const IndexMeta& meta) {
   check_range<float>("alpha", meta.alpha, kMinAlpha, kMaxAlpha);
 }
 
-Layout compute_layout(const IndexMeta& meta, bool has_ids, uint64_t tune_points) {
+Layout compute_layout(const IndexMeta& meta, const OptionalCounts& counts) {
   Layout layout;
   const auto append = [&layout](SectionKind kind, size_t element_size, uint64_t count) {
     if (count == 0) return;
@@ -63,14 +64,17 @@ Layout compute_layout(const IndexMeta& meta, bool has_ids, uint64_t tune_points)
     const uint64_t end = add(layout.file_length, length);
     layout.file_length = multiply(end / kAlignment + (end % kAlignment != 0), kAlignment);
   };
-  const uint32_t code_dimension = meta.dim;
+  const bool projected = meta.code_dim != meta.dim;
   append(SectionKind::graph, sizeof(uint32_t), multiply(meta.count, meta.degree));
-  append(SectionKind::codes, code_stride(meta.dim), meta.count);
+  append(SectionKind::codes, code_stride(meta.code_dim), meta.count);
   append(SectionKind::vectors, item_size(meta.dtype), multiply(meta.count, meta.dim));
-  append(SectionKind::ids, sizeof(int64_t), has_ids ? meta.count : 0);
-  append(SectionKind::mean, sizeof(float), code_dimension);
-  append(SectionKind::signs, 1, signs_bytes(code_dimension));
-  append(SectionKind::tuning, sizeof(TunePoint), tune_points);
+  append(SectionKind::ids, sizeof(int64_t), counts.ids ? meta.count : 0);
+  append(SectionKind::mean, sizeof(float), meta.dim);
+  append(SectionKind::signs, 1, projected ? 0 : signs_bytes(meta.dim));
+  append(SectionKind::scales, sizeof(float), projected ? meta.dim : 0);
+  append(SectionKind::projection, code_stride(meta.dim), projected ? meta.code_dim : 0);
+  append(SectionKind::tuning, sizeof(TunePoint), counts.tune_points);
+  append(SectionKind::trials, sizeof(CodeDimTrial), counts.trials);
   return layout;
 }
 

@@ -15,17 +15,18 @@ inline constexpr uint64_t kHeaderBytes = 4'096;
 inline constexpr uint64_t kAlignment = 4'096;  // a page, and a sector of every disk
 inline constexpr uint32_t kMaxSections = 32;
 inline constexpr uint64_t kMaxTunePoints = 4'096;
+inline constexpr uint64_t kMaxTrials = 64;
 inline constexpr size_t kCodeConstantBytes = 8;  // float32 scale and bias, a record's end
 
 constexpr uint64_t round_up(uint64_t value, uint64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 // Bytes of the rotation's sign bits.
-constexpr size_t signs_bytes(uint32_t code_dimension) {
-  return kRotationRounds * ((static_cast<size_t>(code_dimension) + 7) / 8);
+constexpr size_t signs_bytes(uint32_t dim) {
+  return kRotationRounds * ((static_cast<size_t>(dim) + 7) / 8);
 }
 
-// Part of the format; the order of the sections in a file.
+// Part of the format. Files have them in the order of compute_layout().
 enum class SectionKind : uint32_t {
   graph = 1,
   codes = 2,
@@ -34,6 +35,16 @@ enum class SectionKind : uint32_t {
   mean = 5,
   signs = 6,
   tuning = 7,
+  scales = 8,
+  projection = 9,
+  trials = 10,
+};
+
+// How many elements the sections have that other fields do not determine.
+struct OptionalCounts {
+  bool ids = false;
+  uint64_t tune_points = 0;
+  uint64_t trials = 0;
 };
 
 const char* name_of(SectionKind kind);
@@ -58,6 +69,6 @@ void check_ranges(const IndexMeta& meta);
 
 // The layout of an index with this meta data, which check_ranges() has passed. Sections without
 // elements are absent.
-Layout compute_layout(const IndexMeta& meta, bool has_ids, uint64_t tune_points);
+Layout compute_layout(const IndexMeta& meta, const OptionalCounts& counts);
 
 }  // namespace bigrain::format

@@ -16,7 +16,7 @@ struct TunePoint {
   uint32_t k;
   uint32_t width;
   float recall;
-  uint32_t reserved = 0;  // zero
+  uint32_t rerank = 0;  // 0: default_rerank(k, width)
 };
 static_assert(sizeof(TunePoint) == 16);
 
@@ -32,6 +32,7 @@ struct IndexMeta {
   Metric metric = Metric::l2;
   Dtype dtype = Dtype::f32;
   uint32_t dim = 1;
+  uint32_t code_dim = 0;     // dimensions of the codes, 1 to dim; below dim: they are projected
   uint64_t count = 0;        // n
   uint32_t degree = 0;       // R
   uint32_t entry = 0;        // internal id where searches start; 0 when n = 0
@@ -40,15 +41,31 @@ struct IndexMeta {
   uint64_t seed = 0;         // provenance
 };
 
+// What a code dimension would cost: measured when the build chose one (index/choose_code_dim.h).
+struct CodeDimTrial {
+  uint32_t code_dim;
+  float rerank;  // candidates to rank exactly for kTrialRecall of the 10 nearest
+  float cost;    // cache lines read by a typical query
+  uint32_t reserved = 0;
+};
+static_assert(sizeof(CodeDimTrial) == 16);
+inline constexpr uint32_t kTrialK = 10;  // neighbours that a trial looks for
+
 struct IndexParts {
   IndexMeta meta;
   Buffer graph;    // n x R uint32; a row shorter than R is padded with the vertex's own id
-  Buffer codes;    // n x code_stride(dim) bytes
+  Buffer codes;    // n x code_stride(code_dim) bytes
   Buffer vectors;  // n x dim elements of dtype, as the user gave them
   Buffer ids;      // n int64 external ids, or empty: external id = internal id
   Buffer mean;     // dim float32: subtracted before the rotation
-  Buffer signs;    // kRotationRounds x ceil(dim / 8) bytes: sign bits of the rotation
-  std::vector<TunePoint> tuning;  // sorted by (k, width)
+  // How vectors become codes: rotated by `signs` where code_dim == dim, else projected.
+  Buffer signs;       // kRotationRounds x ceil(dim / 8) bytes: sign bits of the rotation
+  Buffer scales;      // dim float32: coordinates are divided by these before the projection
+  Buffer projection;  // code_dim x code_stride(dim) bytes: its rows, as code records
+  std::vector<TunePoint> tuning;     // sorted by (k, width)
+  std::vector<CodeDimTrial> trials;  // sorted by code_dim; empty where none was made
+
+  bool is_projected() const { return meta.code_dim != meta.dim; }
 };
 
 }  // namespace bigrain

@@ -75,6 +75,13 @@ std::byte* allocate(IndexParts& parts, const Section& section) {
     case SectionKind::tuning:
       parts.tuning.resize(section.count);
       return reinterpret_cast<std::byte*>(parts.tuning.data());
+    case SectionKind::scales:
+      return in(parts.scales);
+    case SectionKind::projection:
+      return in(parts.projection);
+    case SectionKind::trials:
+      parts.trials.resize(section.count);
+      return reinterpret_cast<std::byte*>(parts.trials.data());
   }
   return nullptr;
 }
@@ -109,9 +116,10 @@ void read_section(const Source& source, const Section& section, uint32_t expecte
   check_padding(source, section);
 }
 
-// These are a few KiB and used without further checks.
+// These are small beside the rest and used without further checks.
 bool is_small(SectionKind kind) {
-  return kind == SectionKind::mean || kind == SectionKind::signs || kind == SectionKind::tuning;
+  return kind != SectionKind::graph && kind != SectionKind::codes && kind != SectionKind::vectors &&
+         kind != SectionKind::ids;
 }
 
 std::unique_ptr<IndexParts> read_parts(const Source& source, Verify verify, Monitor& monitor) {

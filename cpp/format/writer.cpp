@@ -41,6 +41,12 @@ std::span<const std::byte> bytes_of(const IndexParts& parts, SectionKind kind) {
       return span(parts.signs);
     case SectionKind::tuning:
       return std::as_bytes(std::span(parts.tuning));
+    case SectionKind::scales:
+      return span(parts.scales);
+    case SectionKind::projection:
+      return span(parts.projection);
+    case SectionKind::trials:
+      return std::as_bytes(std::span(parts.trials));
   }
   return {};
 }
@@ -53,7 +59,9 @@ Layout checked_layout(const IndexParts& parts) {
     throw Error::invalid("the recall curve has " + std::to_string(parts.tuning.size()) +
                          " points, expected at most " + std::to_string(kMaxTunePoints));
   }
-  Layout layout = compute_layout(parts.meta, parts.ids.size() > 0, parts.tuning.size());
+  Layout layout = compute_layout(parts.meta, {.ids = parts.ids.size() > 0,
+                                              .tune_points = parts.tuning.size(),
+                                              .trials = parts.trials.size()});
   for (const Section& section : layout.sections) {
     const size_t size = bytes_of(parts, section.kind).size();
     if (size == section.length) continue;
@@ -92,11 +100,25 @@ void write_all(const IndexParts& parts, Header& header, const Sink& sink, Monito
   monitor.check_now();
 }
 
+// The oldest version that can say what the index holds, so that older readers lose nothing.
+uint16_t minor_of(const IndexParts& parts) {
+  const bool reranks = std::any_of(parts.tuning.begin(), parts.tuning.end(),
+                                   [](const TunePoint& point) { return point.rerank != 0; });
+  return parts.is_projected() || !parts.trials.empty() || reranks ? 1 : 0;
+}
+
+Header header_of(const IndexParts& parts) {
+  return {.minor = minor_of(parts),
+          .meta = parts.meta,
+          .layout = checked_layout(parts),
+          .section_crcs = {}};
+}
+
 }  // namespace
 
 uint64_t save(const IndexParts& parts, io::FileSystem& files, const std::string& path,
               Monitor& monitor) {
-  Header header{.meta = parts.meta, .layout = checked_layout(parts), .section_crcs = {}};
+  Header header = header_of(parts);
   io::atomic_save(files, path, [&](io::File& file) {
     const Sink sink = [&file](uint64_t offset, const void* from, size_t bytes) {
       file.write(offset, from, bytes);
@@ -107,7 +129,7 @@ uint64_t save(const IndexParts& parts, io::FileSystem& files, const std::string&
 }
 
 std::vector<std::byte> serialize(const IndexParts& parts) {
-  Header header{.meta = parts.meta, .layout = checked_layout(parts), .section_crcs = {}};
+  Header header = header_of(parts);
   std::vector<std::byte> bytes(header.layout.file_length);
   const Sink sink = [&bytes](uint64_t offset, const void* from, size_t size) {
     std::memcpy(bytes.data() + offset, from, size);

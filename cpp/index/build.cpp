@@ -10,6 +10,7 @@
 #include "bigrain/index.h"
 #include "format/parts.h"
 #include "graph/vamana.h"
+#include "index/choose_code_dim.h"
 #include "quant/code_space.h"
 #include "quant/scalar8.h"
 #include "simd/kernels.h"
@@ -40,6 +41,7 @@ void check(const MatrixView& vectors, const int64_t* ids, const BuildParams& par
   check_range("degree", params.degree, kMinDegree, kMaxDegree);
   check_range("build_width", params.build_width, kMinBuildWidth, kMaxBuildWidth);
   check_range("threads", params.threads, 0u, kMaxThreads);
+  check_range("code_dim", params.code_dim, 0u, static_cast<uint32_t>(vectors.dim));
   if (ids == nullptr) return;
   std::vector<int64_t> sorted(ids, ids + vectors.rows);
   std::sort(sorted.begin(), sorted.end());
@@ -52,6 +54,15 @@ void check(const MatrixView& vectors, const int64_t* ids, const BuildParams& par
     throw Error::invalid("ids: " + std::to_string(*twice) +
                          " occurs more than once; expected distinct ids");
   }
+}
+
+void check_queries(const MatrixView& vectors, const MatrixView& queries) {
+  if (queries.rows == 0) return;
+  const Dtype expected = vectors.dtype == Dtype::f16 ? Dtype::f32 : vectors.dtype;
+  if (queries.dim == vectors.dim && queries.dtype == expected) return;
+  throw Error::invalid("train_queries: got dimension " + std::to_string(queries.dim) + " of " +
+                       name_of(queries.dtype) + "; expected " + std::to_string(vectors.dim) +
+                       " of " + name_of(expected) + ", as searches will ask");
 }
 
 Buffer copy_of(const void* data, size_t bytes) {
@@ -85,6 +96,7 @@ uint32_t choose_entry(const graph::CodeDistances& distances, uint64_t count) {
 Index Index::build(const MatrixView& vectors, const int64_t* ids, const BuildParams& params,
                    Monitor& monitor) {
   check(vectors, ids, params);
+  check_queries(vectors, params.train_queries);
   const simd::Kernels& kernels = simd::active_kernels();
   auto parts = std::make_unique<IndexParts>();
   IndexMeta& meta = parts->meta;
@@ -100,9 +112,11 @@ Index Index::build(const MatrixView& vectors, const int64_t* ids, const BuildPar
   if (ids != nullptr) parts->ids = copy_of(ids, vectors.rows * sizeof(int64_t));
 
   const uint32_t threads = resolve_threads(params.threads);
-  quant::fit_and_encode(*parts, kernels, threads, monitor);
+  quant::fit_mean(*parts, threads, monitor);
+  choose_code_dim(*parts, params.code_dim, params.train_queries, kernels, threads, monitor);
+  quant::encode_all(*parts, kernels, threads, monitor);
   if (meta.count != 0) {
-    const size_t stride = code_stride(meta.dim);
+    const size_t stride = code_stride(meta.code_dim);
     const graph::CodeDistances distances{
         {parts->codes.data(), stride}, kernels.score_codes, meta.metric == Metric::ip};
     meta.entry = choose_entry(distances, meta.count);

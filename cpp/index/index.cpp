@@ -19,7 +19,7 @@ void Index::set_tuning(std::vector<TunePoint> points) {
     const TunePoint& point = points[i];
     const bool in_range = point.k >= kMinK && point.k <= kMaxK && point.width >= kMinWidth &&
                           point.width <= kMaxWidth && point.recall >= 0 && point.recall <= 1 &&
-                          point.reserved == 0;
+                          point.rerank <= kMaxWidth;
     const bool sorted = i == 0 || points[i - 1].k < point.k ||
                         (points[i - 1].k == point.k && points[i - 1].width < point.width);
     if (!in_range || !sorted) {

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Index::search: check, then queries in parallel.
 #include <algorithm>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "bigrain/index.h"
 #include "format/parts.h"
+#include "search/interleave.h"
 #include "search/query_search.h"
 #include "simd/kernels.h"
 #include "util/monitor.h"
@@ -38,6 +40,13 @@ void check(const IndexMeta& meta, const MatrixView& queries, const SearchParams&
   check_range("threads", params.threads, 0, kMaxThreads);
 }
 
+// No points: every result is padding.
+void fill_empty(size_t slots, const SearchOutput& output, size_t queries) {
+  std::fill_n(output.ids, slots, int64_t{-1});
+  std::fill_n(output.distances, slots, std::numeric_limits<float>::infinity());
+  if (output.stats != nullptr) std::fill_n(output.stats, queries, QueryStats{});
+}
+
 // Queries per task: about 5 ms at 20 us for each 64 of width, far below the interval of polls.
 size_t grain_for(uint32_t width) {
   return std::clamp<size_t>(16'384 / std::max(width, 64u), 1, 64);
@@ -48,24 +57,21 @@ size_t grain_for(uint32_t width) {
 void Index::search(const MatrixView& queries, const SearchParams& params,
                    const SearchOutput& output, Monitor& monitor) const {
   check(parts_->meta, queries, params);
+  if (parts_->meta.count == 0) return fill_empty(queries.rows * params.k, output, queries.rows);
   const search::QuerySearch search(*parts_, params, simd::active_kernels());
   const size_t grain = grain_for(std::max({params.width, params.rerank, params.k}));
   const size_t tasks = (queries.rows + grain - 1) / grain;
   const uint32_t threads = static_cast<uint32_t>(
       std::min<size_t>(resolve_threads(params.threads), std::max<size_t>(tasks, 1)));
-  std::vector<std::unique_ptr<search::QueryScratch>> scratches(threads);
+  std::vector<std::unique_ptr<search::Interleaver>> interleavers(threads);
   monitor.start(queries.rows);
-  parallel_for(
-      queries.rows, grain, threads, monitor, [&](size_t begin, size_t end, uint32_t worker) {
-        auto& scratch = scratches[worker];
-        if (!scratch) scratch = std::make_unique<search::QueryScratch>(search.stride());
-        for (size_t i = begin; i < end; ++i) {
-          const QueryStats stats = search.run(queries.row(i), *scratch, output.ids + i * params.k,
-                                              output.distances + i * params.k);
-          if (output.stats != nullptr) output.stats[i] = stats;
-        }
-        monitor.advance(end - begin);
-      });
+  parallel_for(queries.rows, grain, threads, monitor,
+               [&](size_t begin, size_t end, uint32_t worker) {
+                 auto& interleaver = interleavers[worker];
+                 if (!interleaver) interleaver = std::make_unique<search::Interleaver>(search);
+                 interleaver->run(queries, begin, end, output);
+                 monitor.advance(end - begin);
+               });
 }
 
 }  // namespace bigrain

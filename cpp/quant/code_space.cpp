@@ -17,6 +17,10 @@ namespace {
 
 // Rows summed by one task; part of the result's definition, since float sums depend on grouping.
 constexpr size_t kBlock = 1024;
+// Blocks whose sums are kept at one time: bounds the memory of fit_mean at large d.
+constexpr size_t kStripe = 64;
+// Elements encoded at a time: some milliseconds, so that a poll is never far.
+constexpr size_t kGrainElements = size_t{1} << 18;
 
 template <class T>
 void copy_as_float(const void* vector, std::span<float> out) {
@@ -45,104 +49,38 @@ void normalise(std::span<float> x) {
 }
 
 // The part of the mapping before centring.
-void load_mapped(Metric metric, Dtype dtype, const void* vector, std::span<float> out) {
+void load_normalised(Metric metric, Dtype dtype, const void* vector, std::span<float> out) {
   load_vector(vector, dtype, out);
   if (metric == Metric::cosine) normalise(out);
 }
 
-class Fitter {
- public:
-  Fitter(IndexParts& parts, const simd::Kernels& kernels, uint32_t threads, Monitor& monitor)
-      : parts_(parts),
-        kernels_(kernels),
-        threads_(threads),
-        monitor_(monitor),
-        count_(parts.meta.count),
-        dim_(parts.meta.dim),
-        row_bytes_(parts.meta.dim * item_size(parts.meta.dtype)) {}
+void subtract(std::span<const float> mean, std::span<float> x) {
+  for (size_t j = 0; j < x.size(); ++j) x[j] -= mean[j];
+}
 
-  void run() {
-    const size_t stride = code_stride(dim_);
-    parts_.mean = Buffer(dim_ * sizeof(float));
-    parts_.signs = Buffer(kRotationRounds * ((dim_ + 7) / 8));
-    parts_.codes = Buffer(count_ * stride);
-    draw_signs(parts_.meta.seed, dim_, parts_.signs.as<uint8_t>());
-    if (count_ == 0) return;
-    if (parts_.meta.metric != Metric::ip) find_mean();
-    encode_all(stride);
+const std::byte* row_of(const IndexParts& parts, size_t i) {
+  return parts.vectors.data() + i * parts.meta.dim * item_size(parts.meta.dtype);
+}
+
+// The sum of block `block` of rows.
+void sum_block(const IndexParts& parts, size_t block, double* sum) {
+  std::vector<float> x(parts.meta.dim);
+  const size_t begin = block * kBlock, end = std::min<size_t>(parts.meta.count, begin + kBlock);
+  for (size_t i = begin; i < end; ++i) {
+    load_normalised(parts.meta.metric, parts.meta.dtype, row_of(parts, i), x);
+    for (size_t j = 0; j < x.size(); ++j) sum[j] += x[j];
   }
+}
 
- private:
-  const void* vector(size_t i) const { return parts_.vectors.data() + i * row_bytes_; }
-
-  // Block sums in double, then added in block order: the same bits for every number of threads.
-  void find_mean() {
-    const size_t blocks = (count_ + kBlock - 1) / kBlock;
-    std::vector<double> sums(dim_), partial(std::min<size_t>(blocks, kStripe) * dim_);
-    for (size_t first = 0; first < blocks; first += kStripe) {
-      const size_t stripe = std::min(blocks - first, kStripe);
-      std::fill(partial.begin(), partial.end(), 0.0);
-      parallel_for(stripe, 1, threads_, monitor_, [&](size_t begin, size_t end, uint32_t) {
-        std::vector<float> x(dim_);
-        for (size_t block = begin; block < end; ++block) {
-          double* sum = partial.data() + block * dim_;
-          const size_t from = (first + block) * kBlock;
-          for (size_t i = from; i < std::min<size_t>(count_, from + kBlock); ++i) {
-            load_mapped(parts_.meta.metric, parts_.meta.dtype, vector(i), x);
-            for (size_t j = 0; j < dim_; ++j) sum[j] += x[j];
-          }
-        }
-      });
-      for (size_t block = 0; block < stripe; ++block) {
-        for (size_t j = 0; j < dim_; ++j) sums[j] += partial[block * dim_ + j];
-      }
-    }
-    const std::span<float> mean = parts_.mean.as<float>();
-    for (size_t j = 0; j < dim_; ++j) {
-      mean[j] = static_cast<float>(sums[j] / static_cast<double>(count_));
-    }
-  }
-
-  void encode_all(size_t stride) {
-    const std::span<const float> mean = parts_.mean.as<float>();
-    const std::span<const uint8_t> signs = parts_.signs.as<uint8_t>();
-    const size_t grain = std::max<size_t>(1, kGrainElements / dim_);
-    parallel_for(count_, grain, threads_, monitor_, [&](size_t begin, size_t end, uint32_t) {
-      std::vector<float> x(dim_);
-      for (size_t i = begin; i < end; ++i) {
-        check_length(i, x);
-        load_mapped(parts_.meta.metric, parts_.meta.dtype, vector(i), x);
-        for (size_t j = 0; j < dim_; ++j) x[j] -= mean[j];
-        rotate(signs, x, kernels_.hadamard);
-        encode(x, parts_.meta.metric, stride, parts_.codes.data() + i * stride);
-      }
-    });
-  }
-
-  // `x` is scratch.
-  void check_length(size_t i, std::span<float> x) const {
-    load_vector(vector(i), parts_.meta.dtype, x);
-    const double squared = squared_norm(x);
-    if (squared <= kMaxSquaredNorm) return;
-    throw Error::invalid("vectors: row " + std::to_string(i) + " has squared length " +
-                         std::to_string(squared) +
-                         "; expected finite values and at most 8e37, so " +
-                         "that distances fit float32; remove the row or rescale the data");
-  }
-
-  // Elements encoded at a time: some milliseconds, so that a poll is never far.
-  static constexpr size_t kGrainElements = size_t{1} << 18;
-  // Blocks whose sums are kept at one time: bounds the memory of find_mean at large d.
-  static constexpr size_t kStripe = 64;
-
-  IndexParts& parts_;
-  const simd::Kernels& kernels_;
-  uint32_t threads_;
-  Monitor& monitor_;
-  size_t count_;
-  uint32_t dim_;
-  size_t row_bytes_;
-};
+// `x` is scratch.
+void check_length(const IndexParts& parts, size_t i, std::span<float> x) {
+  load_vector(row_of(parts, i), parts.meta.dtype, x);
+  const double squared = squared_norm(x);
+  if (squared <= kMaxSquaredNorm) return;
+  throw Error::invalid("vectors: row " + std::to_string(i) + " has squared length " +
+                       std::to_string(squared) + "; expected finite values and at most 8e37, so " +
+                       "that distances fit float32; remove the row or rescale the data");
+}
 
 }  // namespace
 
@@ -161,24 +99,91 @@ void load_vector(const void* vector, Dtype dtype, std::span<float> out) {
   }
 }
 
+void load_centred(const IndexParts& parts, const void* vector, std::span<float> out) {
+  load_centred(parts.meta, parts.meta.dtype, parts.mean.as<float>(), vector, out);
+}
+
+void load_centred(const IndexMeta& meta, Dtype dtype, std::span<const float> mean,
+                  const void* vector, std::span<float> out) {
+  load_normalised(meta.metric, dtype, vector, out);
+  subtract(mean, out);
+}
+
 CodeSpace::CodeSpace(const IndexParts& parts, const simd::Kernels& kernels)
     : metric_(parts.meta.metric),
       dtype_(parts.meta.dtype),
       dim_(parts.meta.dim),
-      stride_(code_stride(dim_)),
+      code_dim_(parts.meta.code_dim),
       mean_(parts.mean.as<float>()),
       signs_(parts.signs.as<uint8_t>()),
-      hadamard_(kernels.hadamard) {}
-
-void CodeSpace::map_query(const void* query, std::span<float> out) const {
-  load_mapped(metric_, dtype_ == Dtype::f16 ? Dtype::f32 : dtype_, query, out);
-  for (size_t j = 0; j < dim_; ++j) out[j] -= mean_[j];
-  rotate(signs_, out, hadamard_);
+      hadamard_(kernels.hadamard) {
+  if (parts.is_projected()) projection_.emplace(parts, kernels);
 }
 
-void fit_and_encode(IndexParts& parts, const simd::Kernels& kernels, uint32_t threads,
-                    Monitor& monitor) {
-  Fitter(parts, kernels, threads, monitor).run();
+std::span<const float> CodeSpace::map_query(const void* query, MapScratch& scratch) const {
+  return map(query, dtype_ == Dtype::f16 ? Dtype::f32 : dtype_, scratch);
+}
+
+std::span<const float> CodeSpace::map_row(const void* row, MapScratch& scratch) const {
+  return map(row, dtype_, scratch);
+}
+
+std::span<const float> CodeSpace::map(const void* vector, Dtype dtype, MapScratch& scratch) const {
+  scratch.centred.resize(dim_);
+  load_normalised(metric_, dtype, vector, scratch.centred);
+  subtract(mean_, scratch.centred);
+  if (!projection_) {
+    rotate(signs_, scratch.centred, hadamard_);
+    return scratch.centred;
+  }
+  scratch.mapped.resize(code_dim_);
+  projection_->apply(scratch.centred, scratch.projection, scratch.mapped);
+  return scratch.mapped;
+}
+
+// Block sums in double, then added in block order: the same bits for every number of threads.
+void fit_mean(IndexParts& parts, uint32_t threads, Monitor& monitor) {
+  const size_t dim = parts.meta.dim, count = parts.meta.count;
+  parts.mean = Buffer(dim * sizeof(float));
+  if (parts.meta.metric == Metric::ip || count == 0) return;
+  const size_t blocks = (count + kBlock - 1) / kBlock;
+  std::vector<double> sums(dim), partial(std::min<size_t>(blocks, kStripe) * dim);
+  for (size_t first = 0; first < blocks; first += kStripe) {
+    const size_t stripe = std::min(blocks - first, kStripe);
+    std::fill(partial.begin(), partial.end(), 0.0);
+    parallel_for(stripe, 1, threads, monitor, [&](size_t begin, size_t end, uint32_t) {
+      for (size_t i = begin; i < end; ++i) sum_block(parts, first + i, partial.data() + i * dim);
+    });
+    for (size_t block = 0; block < stripe; ++block) {
+      for (size_t j = 0; j < dim; ++j) sums[j] += partial[block * dim + j];
+    }
+  }
+  const std::span<float> mean = parts.mean.as<float>();
+  for (size_t j = 0; j < dim; ++j) {
+    mean[j] = static_cast<float>(sums[j] / static_cast<double>(count));
+  }
+}
+
+void set_rotation(IndexParts& parts) {
+  parts.signs = Buffer(kRotationRounds * ((parts.meta.dim + 7) / 8));
+  draw_signs(parts.meta.seed, parts.meta.dim, parts.signs.as<uint8_t>());
+}
+
+void encode_all(IndexParts& parts, const simd::Kernels& kernels, uint32_t threads,
+                Monitor& monitor) {
+  const CodeSpace space(parts, kernels);
+  const size_t dim = parts.meta.dim, count = parts.meta.count;
+  parts.codes = Buffer(count * space.stride());
+  const size_t grain = std::max<size_t>(1, kGrainElements / dim);
+  parallel_for(count, grain, threads, monitor, [&](size_t begin, size_t end, uint32_t) {
+    MapScratch scratch;
+    std::vector<float> x(dim);
+    for (size_t i = begin; i < end; ++i) {
+      check_length(parts, i, x);
+      encode(space.map_row(row_of(parts, i), scratch), parts.meta.metric, space.stride(),
+             parts.codes.data() + i * space.stride());
+    }
+  });
 }
 
 }  // namespace bigrain::quant

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "search/greedy.h"
 
+#include <algorithm>
 #include <string>
 
 namespace bigrain::search {
 
 namespace {
+
+// Lines of a code record that gather() asks for; score_codes fetches the rest of long ones ahead.
+constexpr size_t kMostLines = 4;
 
 [[noreturn]] void throw_bad_id(uint32_t vertex, uint32_t id, size_t count) {
   throw Error::corrupt("section graph: row " + std::to_string(vertex) + " names vertex " +
@@ -20,63 +24,81 @@ void prefetch_row(const GraphView& graph, uint32_t id) {
   }
 }
 
-// Unseen neighbours of `vertex` into scratch.batch.
-size_t gather(const GraphView& graph, uint32_t vertex, GreedyScratch& scratch) {
+void prefetch_code(const CodesView& codes, uint32_t id) {
+  const size_t bytes = std::min(codes.stride, kMostLines * 64);
+  for (size_t offset = 0; offset < bytes; offset += 64) {
+    __builtin_prefetch(codes.record(id) + offset);
+  }
+}
+
+}  // namespace
+
+void GreedyWalk::start(const Terrain& terrain, const simd::CodeQuery& query,
+                       std::span<const uint32_t> entries, uint32_t window, uint32_t capacity,
+                       GreedyScratch& scratch) {
+  terrain_ = &terrain;
+  scratch_ = &scratch;
+  query_ = query;
+  stats_ = {};
+  const size_t stride = terrain.graph.stride;
+  scratch.pool.reset(window, capacity);
+  scratch.visited.reset(size_t{window} * stride / 2);
+  const size_t room = std::max(stride, entries.size()) + 1;
+  if (scratch.batch.size() < room) {
+    scratch.batch.resize(room);
+    scratch.scores.resize(room);
+  }
+  gathered_ = 0;
+  for (uint32_t entry : entries) {
+    scratch.batch[gathered_] = entry;
+    gathered_ += scratch.visited.insert(entry) ? 1 : 0;
+  }
+  score();
+  stats_.hops = 0;
+}
+
+void GreedyWalk::gather() {
+  const GraphView& graph = terrain_->graph;
+  const uint32_t vertex = scratch_->pool.pop();
   const uint32_t* row = graph.row(vertex);
-  uint32_t* const batch = scratch.batch.data();
+  uint32_t* const batch = scratch_->batch.data();
   size_t gathered = 0;
   for (size_t i = 0; i < graph.stride; ++i) {
     const uint32_t id = row[i];
     if (id == vertex) break;
     if (id >= graph.count) throw_bad_id(vertex, id, graph.count);
     batch[gathered] = id;
-    gathered += scratch.visited.insert(id) ? 1 : 0;
+    gathered += scratch_->visited.insert(id) ? 1 : 0;
   }
-  return gathered;
+  for (size_t i = 0; i < gathered; ++i) prefetch_code(terrain_->codes, batch[i]);
+  gathered_ = gathered;
 }
 
-// The row of the best newcomer, if it will be expanded next: its miss passes behind the insertions.
-void prefetch_best(const GraphView& graph, const Pool& pool, const GreedyScratch& scratch,
-                   size_t gathered) {
-  size_t best = 0;
-  for (size_t i = 1; i < gathered; ++i) {
-    best = scratch.scores[i] < scratch.scores[best] ? i : best;
-  }
-  if (gathered != 0 && (!pool.has_next() || scratch.scores[best] < pool.next_score())) {
-    prefetch_row(graph, scratch.batch[best]);
-  }
+void GreedyWalk::score() {
+  Pool& pool = scratch_->pool;
+  const uint32_t* batch = scratch_->batch.data();
+  float* const scores = scratch_->scores.data();
+  terrain_->score_codes(query_, terrain_->codes.records, terrain_->codes.stride, batch, gathered_,
+                        scores);
+  for (size_t i = 0; i < gathered_; ++i) pool.insert(scores[i], batch[i]);
+  if (pool.has_next()) prefetch_row(terrain_->graph, pool.peek());
+  stats_.hops += 1;
+  stats_.code_distances += static_cast<uint32_t>(gathered_);
 }
-
-}  // namespace
 
 void greedy_search(const GraphView& graph, const CodesView& codes, const simd::CodeQuery& query,
                    simd::ScoreCodesFn score_codes, uint32_t entry, uint32_t window,
                    uint32_t capacity, GreedyScratch& scratch, QueryStats& stats,
                    std::vector<ScoredId>* expanded) {
-  Pool& pool = scratch.pool;
-  pool.reset(window, capacity);
-  scratch.visited.reset(size_t{window} * graph.stride / 2);
-  if (scratch.batch.size() < graph.stride + 1) {
-    scratch.batch.resize(graph.stride + 1);
-    scratch.scores.resize(graph.stride + 1);
+  const Terrain terrain{graph, codes, score_codes};
+  GreedyWalk walk;
+  walk.start(terrain, query, std::span(&entry, 1), window, capacity, scratch);
+  while (walk.has_next()) {
+    if (expanded != nullptr) expanded->push_back({walk.next_score(), walk.next()});
+    walk.gather();
+    walk.score();
   }
-  float* const scores = scratch.scores.data();
-  scratch.visited.insert(entry);
-  score_codes(query, codes.records, codes.stride, &entry, 1, scores);
-  pool.insert(scores[0], entry);
-  stats.code_distances += 1;
-
-  while (pool.has_next()) {
-    if (expanded != nullptr) expanded->push_back({pool.next_score(), pool.peek()});
-    const uint32_t vertex = pool.pop();
-    const size_t gathered = gather(graph, vertex, scratch);
-    if (pool.has_next()) prefetch_row(graph, pool.peek());
-    score_codes(query, codes.records, codes.stride, scratch.batch.data(), gathered, scores);
-    prefetch_best(graph, pool, scratch, gathered);
-    for (size_t i = 0; i < gathered; ++i) pool.insert(scores[i], scratch.batch[i]);
-    stats.hops += 1;
-    stats.code_distances += static_cast<uint32_t>(gathered);
-  }
+  stats = walk.stats();
 }
 
 }  // namespace bigrain::search

@@ -4,7 +4,9 @@
 //
 // Differs from the paper: the pool keeps more candidates than it expands (capacity > window), whole
 // rows are scored by one batch kernel after their unseen ids are gathered and prefetched, and a
-// vertex may be scored twice (see search/visited.h).
+// vertex may be scored twice (see search/visited.h). A walk is cut into steps that each end in a
+// prefetch, so that a thread can take turns between several walks and none waits for memory
+// (search/interleave.h).
 #pragma once
 
 #include <cstdint>
@@ -39,6 +41,13 @@ struct ScoredId {
   uint32_t id;
 };
 
+// Where a walk goes: the same for all walks of a call.
+struct Terrain {
+  GraphView graph;
+  CodesView codes;
+  simd::ScoreCodesFn score_codes = nullptr;
+};
+
 // Memory of one search, reused by the next one of the same thread.
 struct GreedyScratch {
   Pool pool;
@@ -47,9 +56,38 @@ struct GreedyScratch {
   std::vector<float> scores;
 };
 
-// Leaves the best candidates in scratch.pool, sorted by score_codes' scores. With `expanded`, also
-// every vertex that was expanded, in that order: the candidates of a build. Throws Error(corrupt)
-// on an id outside the graph.
+// One search, step by step. Everything is borrowed.
+class GreedyWalk {
+ public:
+  // `entries` are scored and become the first candidates.
+  void start(const Terrain& terrain, const simd::CodeQuery& query,
+             std::span<const uint32_t> entries, uint32_t window, uint32_t capacity,
+             GreedyScratch& scratch);
+
+  // Whether there is a vertex to expand.
+  bool has_next() const { return scratch_->pool.has_next(); }
+  uint32_t next() const { return scratch_->pool.peek(); }
+  float next_score() const { return scratch_->pool.next_score(); }
+
+  // The two steps of expanding next(): its row is read and the codes of unseen neighbours are asked
+  // for; then they are scored, and the row of the new next() is asked for. Throws Error(corrupt) on
+  // an id outside the graph.
+  void gather();
+  void score();
+
+  const QueryStats& stats() const { return stats_; }
+
+ private:
+  const Terrain* terrain_ = nullptr;
+  GreedyScratch* scratch_ = nullptr;
+  simd::CodeQuery query_{};
+  QueryStats stats_;
+  size_t gathered_ = 0;
+};
+
+// A whole walk from one entry. Leaves the best candidates in scratch.pool, sorted by score_codes'
+// scores. With `expanded`, also every vertex that was expanded, in that order: the candidates of a
+// build.
 void greedy_search(const GraphView& graph, const CodesView& codes, const simd::CodeQuery& query,
                    simd::ScoreCodesFn score_codes, uint32_t entry, uint32_t window,
                    uint32_t capacity, GreedyScratch& scratch, QueryStats& stats,

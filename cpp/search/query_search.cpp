@@ -12,14 +12,21 @@ namespace bigrain::search {
 namespace {
 
 // Full vectors asked for ahead of the one being compared. 1, 3 and 8 were alike (bench/LOG.md).
-constexpr size_t kLookAhead = 3;
-
-void prefetch(const std::byte* vector, size_t bytes) {
-  for (size_t offset = 0; offset < bytes; offset += 64) __builtin_prefetch(vector + offset);
-}
+constexpr size_t kLookAhead = 4;
 
 uint32_t at_most_count(uint32_t value, uint64_t count) {
   return static_cast<uint32_t>(std::min<uint64_t>(value, std::max<uint64_t>(count, 1)));
+}
+
+// What shorter codes were seen to need when their length was chosen, for k instead of kTrialK.
+uint32_t trial_rerank(const IndexParts& parts, uint32_t k) {
+  if (!parts.is_projected()) return 0;
+  for (const CodeDimTrial& trial : parts.trials) {
+    if (trial.code_dim != parts.meta.code_dim) continue;
+    const double wanted = static_cast<double>(trial.rerank) * k / kTrialK;
+    return static_cast<uint32_t>(std::min(wanted, static_cast<double>(kMaxWidth)));
+  }
+  return 0;
 }
 
 }  // namespace
@@ -27,69 +34,99 @@ uint32_t at_most_count(uint32_t value, uint64_t count) {
 QuerySearch::QuerySearch(const IndexParts& parts, const SearchParams& params,
                          const simd::Kernels& kernels)
     : parts_(parts),
-      kernels_(kernels),
       space_(parts, kernels),
-      graph_{parts.graph.as<uint32_t>().data(), parts.meta.degree, parts.meta.count},
-      codes_{parts.codes.data(), space_.stride()},
+      terrain_{{parts.graph.as<uint32_t>().data(), parts.meta.degree, parts.meta.count},
+               {parts.codes.data(), space_.stride()},
+               kernels.score_codes},
       distance_(kernels.distance_of(parts.meta.metric, parts.meta.dtype)),
+      vector_bytes_(parts.meta.dim * item_size(parts.meta.dtype)),
       k_(params.k) {
   const uint32_t width = params.width != 0 ? params.width : std::max(kDefaultWidth, k_);
-  const uint32_t rerank =
-      params.rerank != 0 ? std::max(params.rerank, k_) : default_rerank(k_, width);
+  const uint32_t rerank = params.rerank != 0
+                              ? std::max(params.rerank, k_)
+                              : std::max(default_rerank(k_, width), trial_rerank(parts, k_));
   window_ = at_most_count(width, parts.meta.count);
   rerank_ = at_most_count(rerank, parts.meta.count);
   capacity_ = std::max(window_, rerank_);
 }
 
-QueryStats QuerySearch::run(const void* query, QueryScratch& scratch, int64_t* ids,
-                            float* distances) const {
-  QueryStats stats;
+void QuerySearch::start(const void* query, QueryScratch& scratch) const {
+  scratch.query = query;
   scratch.results.clear();
-  if (parts_.meta.count != 0) {
-    scratch.mapped.resize(space_.dim());
-    space_.map_query(query, scratch.mapped);
-    const simd::CodeQuery code = quant::prepare(scratch.mapped, space_.stride(),
-                                                reinterpret_cast<int8_t*>(scratch.code.data()));
-    greedy_search(graph_, codes_, code, kernels_.score_codes, parts_.meta.entry, window_, capacity_,
-                  scratch.greedy, stats);
-    rerank(query, scratch, stats);
-  }
-  const std::span<const int64_t> external = parts_.ids.as<int64_t>();
-  const size_t found = std::min<size_t>(k_, scratch.results.size());
-  for (size_t i = 0; i < found; ++i) {
-    const uint32_t id = scratch.results[i].id;
-    ids[i] = external.empty() ? int64_t{id} : external[id];
-    distances[i] = scratch.results[i].score;
-  }
-  std::fill(ids + found, ids + k_, int64_t{-1});
-  std::fill(distances + found, distances + k_, std::numeric_limits<float>::infinity());
-  return stats;
+  const simd::CodeQuery code = quant::prepare(space_.map_query(query, scratch.map), space_.stride(),
+                                              scratch.code.as<int8_t>().data());
+  scratch.walk.start(terrain_, code, std::span(&parts_.meta.entry, 1), window_, capacity_,
+                     scratch.greedy);
+  next_step(scratch);
 }
 
-void QuerySearch::rerank(const void* query, QueryScratch& scratch, QueryStats& stats) const {
+bool QuerySearch::step(QueryScratch& scratch) const {
+  switch (scratch.step) {
+    case QueryScratch::Step::gather:
+      scratch.walk.gather();
+      scratch.step = QueryScratch::Step::score;
+      return false;
+    case QueryScratch::Step::score:
+      scratch.walk.score();
+      next_step(scratch);
+      return false;
+    case QueryScratch::Step::rank:
+      rank(scratch);
+      return true;
+  }
+  return true;
+}
+
+void QuerySearch::next_step(QueryScratch& scratch) const {
+  if (scratch.walk.has_next()) {
+    scratch.step = QueryScratch::Step::gather;
+    return;
+  }
+  scratch.step = QueryScratch::Step::rank;
   const Pool& pool = scratch.greedy.pool;
-  const size_t bytes = parts_.meta.dim * item_size(parts_.meta.dtype);
+  const size_t count = std::min<size_t>(pool.size(), rerank_);
+  for (size_t i = 0; i < std::min(kLookAhead, count); ++i) prefetch_vector(pool.id(i));
+}
+
+void QuerySearch::prefetch_vector(uint32_t id) const {
+  const std::byte* vector = parts_.vectors.data() + size_t{id} * vector_bytes_;
+  for (size_t offset = 0; offset < vector_bytes_; offset += 64) {
+    __builtin_prefetch(vector + offset);
+  }
+}
+
+void QuerySearch::rank(QueryScratch& scratch) const {
+  const Pool& pool = scratch.greedy.pool;
   const std::byte* vectors = parts_.vectors.data();
   const size_t count = std::min<size_t>(pool.size(), rerank_);
-  for (size_t i = 0; i < std::min(kLookAhead, count); ++i) {
-    prefetch(vectors + size_t{pool.id(i)} * bytes, bytes);
-  }
   for (size_t i = 0; i < count; ++i) {
-    if (i + kLookAhead < count) {
-      prefetch(vectors + size_t{pool.id(i + kLookAhead)} * bytes, bytes);
-    }
+    if (i + kLookAhead < count) prefetch_vector(pool.id(i + kLookAhead));
     const uint32_t id = pool.id(i);
-    const float distance = distance_(query, vectors + size_t{id} * bytes, parts_.meta.dim);
+    const float distance =
+        distance_(scratch.query, vectors + size_t{id} * vector_bytes_, parts_.meta.dim);
     // Only a damaged file holds vectors that give NaN; such a point is no answer.
     if (!std::isnan(distance)) scratch.results.push_back({distance, id});
   }
-  stats.full_distances += static_cast<uint32_t>(count);
-  const size_t found = std::min<size_t>(k_, scratch.results.size());
-  std::partial_sort(scratch.results.begin(),
-                    scratch.results.begin() + static_cast<ptrdiff_t>(found), scratch.results.end(),
+}
+
+QueryStats QuerySearch::finish(QueryScratch& scratch, int64_t* ids, float* distances) const {
+  std::vector<ScoredId>& results = scratch.results;
+  const size_t found = std::min<size_t>(k_, results.size());
+  std::partial_sort(results.begin(), results.begin() + static_cast<ptrdiff_t>(found), results.end(),
                     [](const ScoredId& a, const ScoredId& b) {
                       return a.score != b.score ? a.score < b.score : a.id < b.id;
                     });
+  const std::span<const int64_t> external = parts_.ids.as<int64_t>();
+  for (size_t i = 0; i < found; ++i) {
+    const uint32_t id = results[i].id;
+    ids[i] = external.empty() ? int64_t{id} : external[id];
+    distances[i] = results[i].score;
+  }
+  std::fill(ids + found, ids + k_, int64_t{-1});
+  std::fill(distances + found, distances + k_, std::numeric_limits<float>::infinity());
+  QueryStats stats = scratch.walk.stats();
+  stats.full_distances = std::min(static_cast<uint32_t>(scratch.greedy.pool.size()), rerank_);
+  return stats;
 }
 
 }  // namespace bigrain::search

@@ -14,14 +14,17 @@
 
 namespace bigrain::search {
 
-// Memory that one thread reuses from query to query.
+// Memory that one thread reuses from query to query, and the state of the query under way.
 struct QueryScratch {
   explicit QueryScratch(size_t stride) : code(stride) {}
 
   GreedyScratch greedy;
-  std::vector<float> mapped;
+  GreedyWalk walk;
+  quant::MapScratch map;
   Buffer code;
   std::vector<ScoredId> results;
+  const void* query = nullptr;
+  enum class Step { gather, score, rank } step = Step::rank;
 };
 
 // Prepared once per call: parameters resolved, kernels chosen.
@@ -30,20 +33,26 @@ class QuerySearch {
   // `parts` is borrowed. Parameters have been checked (index/search.cpp).
   QuerySearch(const IndexParts& parts, const SearchParams& params, const simd::Kernels& kernels);
 
-  // Writes k ids and distances, nearest first, padded with -1 and +infinity.
-  QueryStats run(const void* query, QueryScratch& scratch, int64_t* ids, float* distances) const;
+  // A query goes through start(), step() until it returns true, and finish(), which writes k ids
+  // and distances, nearest first, padded with -1 and +infinity. Every step ends with a prefetch of
+  // what the next one reads.
+  void start(const void* query, QueryScratch& scratch) const;
+  bool step(QueryScratch& scratch) const;
+  QueryStats finish(QueryScratch& scratch, int64_t* ids, float* distances) const;
 
+  uint32_t k() const { return k_; }
   size_t stride() const { return space_.stride(); }
 
  private:
-  void rerank(const void* query, QueryScratch& scratch, QueryStats& stats) const;
+  void next_step(QueryScratch& scratch) const;
+  void rank(QueryScratch& scratch) const;
+  void prefetch_vector(uint32_t id) const;
 
   const IndexParts& parts_;
-  const simd::Kernels& kernels_;
   quant::CodeSpace space_;
-  GraphView graph_;
-  CodesView codes_;
+  Terrain terrain_;
   simd::DistanceFn distance_;
+  size_t vector_bytes_;
   uint32_t k_, window_, capacity_, rerank_;
 };
 

@@ -35,6 +35,9 @@ struct Shape {
   uint32_t degree = 16;
   bool ids = true;
   uint32_t tune_points = 5;
+  uint32_t code_dim = 0;  // 0: dim; less: projected codes, and trials
+
+  uint32_t dim_of_codes() const { return code_dim == 0 ? dim : code_dim; }
 };
 
 inline uint64_t below(Random& random, uint64_t bound) { return random() % bound; }
@@ -56,12 +59,12 @@ inline Buffer random_graph(const Shape& shape, Random& random) {
   return graph;
 }
 
-inline Buffer random_codes(const Shape& shape, Random& random) {
-  const size_t stride = code_stride(shape.dim);
-  Buffer codes(shape.count * stride);
-  for (uint64_t i = 0; i < shape.count; ++i) {
+inline Buffer random_records(uint64_t count, uint32_t dim, Random& random) {
+  const size_t stride = code_stride(dim);
+  Buffer codes(count * stride);
+  for (uint64_t i = 0; i < count; ++i) {
     std::byte* record = codes.data() + i * stride;
-    for (uint32_t j = 0; j < shape.dim; ++j) {
+    for (uint32_t j = 0; j < dim; ++j) {
       record[j] = static_cast<std::byte>(static_cast<int>(below(random, 255)) - 127);
     }
     const float constants[] = {0.01f + static_cast<float>(below(random, 100)) / 256.0f,
@@ -88,27 +91,45 @@ inline Buffer random_vectors(const Shape& shape, Random& random) {
   return vectors;
 }
 
+inline Buffer random_signs(uint32_t dimension, Random& random) {
+  Buffer signs(format::signs_bytes(dimension));
+  const size_t per_round = signs.size() / kRotationRounds;
+  for (size_t i = 0; i < signs.size(); ++i) {
+    const bool last = i % per_round == per_round - 1 && dimension % 8 != 0;
+    signs.data()[i] =
+        static_cast<std::byte>(random() & (last ? (1u << (dimension % 8)) - 1u : 255u));
+  }
+  return signs;
+}
+
+inline void fill_projection(IndexParts& parts, Random& random) {
+  parts.scales = Buffer(parts.meta.dim * sizeof(float));
+  for (float& scale : parts.scales.as<float>()) {
+    scale = 0.25f + static_cast<float>(below(random, 8));
+  }
+  parts.projection = random_records(parts.meta.code_dim, parts.meta.dim, random);
+  parts.trials = {{parts.meta.code_dim, 20.0f, 100.0f}, {parts.meta.dim, 10.0f, 200.0f}};
+}
+
 inline IndexParts random_parts(const Shape& shape, uint64_t seed = 1) {
   Random random(seed);
   IndexParts parts;
   parts.meta = {.metric = shape.metric,
                 .dtype = shape.dtype,
                 .dim = shape.dim,
+                .code_dim = shape.dim_of_codes(),
                 .count = shape.count,
                 .degree = shape.degree,
                 .entry = shape.count == 0 ? 0 : static_cast<uint32_t>(shape.count / 2),
                 .build_width = 96,
                 .alpha = 1.2f,
                 .seed = 42};
-  const uint32_t dimension = shape.dim;
-  parts.mean = Buffer(dimension * sizeof(float));
+  parts.mean = Buffer(shape.dim * sizeof(float));
   for (float& value : parts.mean.as<float>()) value = static_cast<float>(below(random, 7)) / 8.0f;
-  parts.signs = Buffer(format::signs_bytes(dimension));
-  const size_t per_round = parts.signs.size() / kRotationRounds;
-  for (size_t i = 0; i < parts.signs.size(); ++i) {
-    const bool last = i % per_round == per_round - 1 && dimension % 8 != 0;
-    parts.signs.data()[i] =
-        static_cast<std::byte>(random() & (last ? (1u << (dimension % 8)) - 1u : 255u));
+  if (parts.is_projected()) {
+    fill_projection(parts, random);
+  } else {
+    parts.signs = random_signs(shape.dim, random);
   }
   for (uint32_t i = 0; i < shape.tune_points; ++i) {
     parts.tuning.push_back(
@@ -116,7 +137,7 @@ inline IndexParts random_parts(const Shape& shape, uint64_t seed = 1) {
   }
   if (shape.count == 0) return parts;
   parts.graph = random_graph(shape, random);
-  parts.codes = random_codes(shape, random);
+  parts.codes = random_records(shape.count, shape.dim_of_codes(), random);
   parts.vectors = random_vectors(shape, random);
   if (shape.ids) {
     parts.ids = Buffer(shape.count * sizeof(int64_t));
@@ -146,6 +167,8 @@ inline std::vector<Shape> corpus(uint64_t count) {
   shapes.push_back({.count = 0, .ids = false, .tune_points = 0});
   shapes.push_back({.metric = Metric::ip, .count = 1});
   shapes.push_back({.dim = 8, .count = 2, .degree = 2, .ids = false});
+  shapes.push_back({.dim = 150, .count = count, .code_dim = 56});
+  shapes.push_back({.metric = Metric::cosine, .dtype = Dtype::f16, .dim = 7, .code_dim = 1});
   return shapes;
 }
 
@@ -158,14 +181,15 @@ inline bool same_arrays(const IndexParts& a, const IndexParts& b) {
   return same_bytes(a.graph, b.graph) && same_bytes(a.codes, b.codes) &&
          same_bytes(a.vectors, b.vectors) && same_bytes(a.ids, b.ids) &&
          same_bytes(a.mean, b.mean) && same_bytes(a.signs, b.signs) &&
-         a.tuning.size() == b.tuning.size() &&
+         same_bytes(a.scales, b.scales) && same_bytes(a.projection, b.projection) &&
+         a.trials.size() == b.trials.size() && a.tuning.size() == b.tuning.size() &&
          (curve == 0 || std::memcmp(a.tuning.data(), b.tuning.data(), curve) == 0);
 }
 
 inline bool same_meta(const IndexMeta& a, const IndexMeta& b) {
-  return a.metric == b.metric && a.dtype == b.dtype && a.dim == b.dim && a.count == b.count &&
-         a.degree == b.degree && a.entry == b.entry && a.build_width == b.build_width &&
-         a.alpha == b.alpha && a.seed == b.seed;
+  return a.metric == b.metric && a.dtype == b.dtype && a.dim == b.dim && a.code_dim == b.code_dim &&
+         a.count == b.count && a.degree == b.degree && a.entry == b.entry &&
+         a.build_width == b.build_width && a.alpha == b.alpha && a.seed == b.seed;
 }
 
 inline format::RawHeader header_of(const Bytes& bytes) {

@@ -125,8 +125,8 @@ TEST(other_versions_are_refused_by_name) {
     put_header(bytes, raw);
     return complaint(bytes);
   };
-  CHECK(contains(with_version(1, 1), "version 1.1, this Bigrain reads up to 1.0"));
-  CHECK(contains(with_version(2, 0), "version 2.0, this Bigrain reads up to 1.0"));
+  CHECK(contains(with_version(1, 2), "version 1.2, this Bigrain reads up to 1.1"));
+  CHECK(contains(with_version(2, 0), "version 2.0, this Bigrain reads up to 1.1"));
   CHECK(contains(with_version(65'535, 65'535), "version 65535.65535"));
   CHECK(contains(with_version(0, 9), "no format version 0.9"));
 }
@@ -256,7 +256,7 @@ TEST(signs_and_tuning) {
         TunePoint{.k = 1, .width = (1u << 20) + 1, .recall = 0.5f},
         TunePoint{.k = 1, .width = 20, .recall = 1.5f},
         TunePoint{.k = 1, .width = 20, .recall = NAN},
-        TunePoint{.k = 1, .width = 20, .recall = 0.5f, .reserved = 1}}) {
+        TunePoint{.k = 1, .width = 20, .recall = 0.5f, .rerank = kMaxWidth + 1}}) {
     CHECK(contains(with(point), "section tuning: point 1 is out of range"));
   }
   CHECK(contains(with({.k = 1, .width = 16, .recall = 0.5f}), "point 1 is out of order"));

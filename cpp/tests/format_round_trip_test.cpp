@@ -61,13 +61,15 @@ TEST(the_layout_of_the_largest_index) {
   const IndexMeta meta{.metric = Metric::ip,
                        .dtype = Dtype::f32,
                        .dim = kMaxDim,
+                       .code_dim = kMaxDim,
                        .count = kMaxPoints,
                        .degree = kMaxDegree,
                        .entry = static_cast<uint32_t>(kMaxPoints - 1),
                        .build_width = kMaxBuildWidth,
                        .alpha = kMaxAlpha};
   format::check_ranges(meta);
-  const format::Layout layout = format::compute_layout(meta, true, format::kMaxTunePoints);
+  const format::Layout layout = format::compute_layout(
+      meta, {.ids = true, .tune_points = format::kMaxTunePoints, .trials = 0});
   unsigned __int128 end = format::kHeaderBytes;
   for (const format::Section& section : layout.sections) {
     CHECK(end == section.offset);

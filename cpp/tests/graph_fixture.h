@@ -43,7 +43,10 @@ struct EncodedSet {
       std::memcpy(parts.vectors.data(), vectors.data(), parts.vectors.size());
     }
     Monitor monitor;
-    quant::fit_and_encode(parts, simd::active_kernels(), 1, monitor);
+    parts.meta.code_dim = parts.meta.dim;
+    quant::fit_mean(parts, 1, monitor);
+    quant::set_rotation(parts);
+    quant::encode_all(parts, simd::active_kernels(), 1, monitor);
   }
 
   size_t stride() const { return code_stride(parts.meta.dim); }

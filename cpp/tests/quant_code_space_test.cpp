@@ -26,10 +26,11 @@ double overlap(Metric metric, size_t dim) {
   size_t hits = 0;
   for (uint64_t seed = 0; seed < 20; ++seed) {
     const std::vector<float> query = check::random_vectors(1, dim, 100 + seed);
-    std::vector<float> mapped(space.dim()), codes(count), exact(count);
-    space.map_query(query.data(), mapped);
+    std::vector<float> codes(count), exact(count);
+    quant::MapScratch scratch;
     Buffer buffer(set.stride());
-    const simd::CodeQuery code = quant::prepare(mapped, set.stride(), buffer.as<int8_t>().data());
+    const simd::CodeQuery code = quant::prepare(space.map_query(query.data(), scratch),
+                                                set.stride(), buffer.as<int8_t>().data());
     std::vector<uint32_t> by_code(count), by_metric(count);
     std::iota(by_code.begin(), by_code.end(), 0u);
     std::iota(by_metric.begin(), by_metric.end(), 0u);
@@ -60,7 +61,8 @@ TEST(codes_do_not_depend_on_threads) {
   for (Metric metric : {Metric::l2, Metric::ip, Metric::cosine}) {
     check::EncodedSet one(base, 24, metric), seven(base, 24, metric);
     Monitor monitor;
-    quant::fit_and_encode(seven.parts, simd::active_kernels(), 7, monitor);
+    quant::fit_mean(seven.parts, 7, monitor);
+    quant::encode_all(seven.parts, simd::active_kernels(), 7, monitor);
     CHECK(std::memcmp(one.parts.codes.data(), seven.parts.codes.data(), one.parts.codes.size()) ==
           0);
   }

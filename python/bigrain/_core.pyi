@@ -17,6 +17,7 @@ class _Meta(TypedDict):
     entry: int
     build_width: int
     alpha: float
+    code_dim: int
     seed: int
 
 class _Report(TypedDict):
@@ -44,6 +45,8 @@ class Index(metaclass=_Pybind11Type):
         degree: int,
         build_width: int,
         alpha: float,
+        code_dim: int,
+        train_queries: npt.NDArray[Any] | None,
         seed: int,
         threads: int,
         progress: _Progress,
@@ -69,6 +72,7 @@ class Index(metaclass=_Pybind11Type):
     def validate(self, progress: _Progress) -> _Report: ...
     def tuning(self) -> list[tuple[int, int, float]]: ...
     def set_tuning(self, rows: list[tuple[int, int, float]]) -> None: ...
+    def trials(self) -> list[tuple[int, float, float]]: ...
     def meta(self) -> _Meta: ...
     def part_bytes(self) -> dict[str, int]: ...
     def vectors(self) -> npt.NDArray[Any]: ...

@@ -56,6 +56,8 @@ class Index(IndexHandle):
         degree: int = 32,
         build_width: int = 128,
         alpha: float | None = None,
+        code_dim: int | None = None,
+        train_queries: Any = None,
         threads: int = 0,
         seed: int = 0,
         progress: Progress = None,
@@ -76,6 +78,11 @@ class Index(IndexHandle):
             degree: R, most neighbours per point, 2 to 512. Memory and recall grow with it.
             build_width: L, width of the searches that find candidates, 1 to 4,096.
             alpha: factor of RobustPrune, 0.5 to 4; at most 1 for "ip". None: 1.2, for "ip" 0.9.
+            code_dim: dimensions of the codes, 1 to dim. Below dim, codes are those of the vectors'
+                leading principal components (LeanVec, TMLR 2024): shorter, and read faster. None
+                measures on a sample what is fastest at equal recall (see `plan`).
+            train_queries: (rows, dim): what searches will ask, for that measurement, where it is
+                unlike the vectors. Not stored.
             threads: 0 means every core this process may use.
             seed: of the insertion order and the rotation, 0 to 2**64 - 1.
             progress: None, True for a bar, or a callable (done, total); False from it cancels.
@@ -95,9 +102,24 @@ class Index(IndexHandle):
         rows = as_vectors(vectors)
         own = None if ids is None else as_ids(ids, rows.shape[0])
         check_values(rows, metric, "vectors")
+        code_dim = 0 if code_dim is None else check_integer(code_dim, "code_dim", 1, rows.shape[1])
+        asked = None
+        if train_queries is not None:
+            asked, _ = as_queries(train_queries, rows.shape[1], rows.dtype)
+            check_values(asked, metric, "train_queries")
         with reporting(progress, "build", "points") as callback:
             core = _core.Index.build(
-                rows, own, metric, degree, build_width, factor, seed, threads, callback
+                rows,
+                own,
+                metric,
+                degree,
+                build_width,
+                factor,
+                code_dim,
+                asked,
+                seed,
+                threads,
+                callback,
             )
         return cls._wrap(core)
 
@@ -187,11 +209,11 @@ class Index(IndexHandle):
                 wants integers in that range.
             k: results per query, 1 to 2**20. Where there are fewer, ids end with -1 and distances
                 with +inf.
-            width: window of the search (L of DiskANN, ef of HNSW), k to 2**20: higher is slower
-                and more exact. None: 64, or k if that is more.
+            width: window of the search (L of DiskANN, ef of HNSW), 1 to 2**20: higher is slower
+                and more exact; it may be below k. None: 64, or k if that is more.
             recall: instead of `width`: the width that reached this recall when `tune` ran.
             rerank: how many candidates the full vectors decide among, from k. None: `width`, and at
-                least k + max(8, k / 2).
+                least k + max(8, k / 2), more where codes are shorter than vectors (see `plan`).
             threads: 0 means every core this process may use.
             out: (ids, distances) to write to: C-contiguous int64 and float32 of the result's shape.
             stats: also return what each query cost (`DetailedResult.stats`).
@@ -232,7 +254,7 @@ class Index(IndexHandle):
             raise ValueError("width, recall: pass one of them, not both")
         if recall is not None:
             return _tune.width_for(core.tuning(), k, check_fraction(recall, "recall"))
-        return check_integer(width, "width", k, _core.LIMITS["width"][2])
+        return check_limit(width, "width")
 
     def tune(
         self,

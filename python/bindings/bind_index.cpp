@@ -36,19 +36,23 @@ Verify verify_of(const std::string& name) {
 
 Index build(const py::array& vectors, const std::optional<py::array>& ids,
             const std::string& metric, uint32_t degree, uint32_t build_width, float alpha,
-            uint64_t seed, uint32_t threads, const py::object& progress) {
+            uint32_t code_dim, const std::optional<py::array>& train_queries, uint64_t seed,
+            uint32_t threads, const py::object& progress) {
   const MatrixView view = matrix_of(vectors, "vectors");
   if (ids && (!is_contiguous(*ids) || !ids->dtype().equal(py::dtype::of<int64_t>()) ||
               static_cast<size_t>(ids->size()) != view.rows)) {
     throw Error::invalid("ids: expected one C-contiguous int64 per vector");
   }
   const auto* const ids_in = ids ? static_cast<const int64_t*>(ids->data()) : nullptr;
-  const BuildParams params{.metric = metric_of(metric),
-                           .degree = degree,
-                           .build_width = build_width,
-                           .alpha = alpha,
-                           .seed = seed,
-                           .threads = threads};
+  const BuildParams params{
+      .metric = metric_of(metric),
+      .degree = degree,
+      .build_width = build_width,
+      .alpha = alpha,
+      .code_dim = code_dim,
+      .train_queries = train_queries ? matrix_of(*train_queries, "train_queries") : MatrixView{},
+      .seed = seed,
+      .threads = threads};
   return run_watched(progress,
                      [&](Monitor& monitor) { return Index::build(view, ids_in, params, monitor); });
 }
@@ -128,7 +132,7 @@ py::dict meta(const Index& self) {
                   py::arg("dim") = meta.dim, py::arg("count") = meta.count,
                   py::arg("degree") = meta.degree, py::arg("entry") = meta.entry,
                   py::arg("build_width") = meta.build_width, py::arg("alpha") = meta.alpha,
-                  py::arg("seed") = meta.seed);
+                  py::arg("code_dim") = meta.code_dim, py::arg("seed") = meta.seed);
 }
 
 py::dict part_bytes(const Index& self) {
@@ -136,7 +140,18 @@ py::dict part_bytes(const Index& self) {
   return py::dict(py::arg("graph") = parts.graph.size(), py::arg("codes") = parts.codes.size(),
                   py::arg("vectors") = parts.vectors.size(), py::arg("ids") = parts.ids.size(),
                   py::arg("mean") = parts.mean.size(), py::arg("signs") = parts.signs.size(),
+                  py::arg("scales") = parts.scales.size(),
+                  py::arg("projection") = parts.projection.size(),
+                  py::arg("trials") = parts.trials.size() * sizeof(CodeDimTrial),
                   py::arg("tuning") = parts.tuning.size() * sizeof(TunePoint));
+}
+
+std::vector<std::tuple<uint32_t, float, float>> trials(const Index& self) {
+  std::vector<std::tuple<uint32_t, float, float>> rows;
+  for (const CodeDimTrial& trial : self.parts().trials) {
+    rows.emplace_back(trial.code_dim, trial.rerank, trial.cost);
+  }
+  return rows;
 }
 
 py::array vectors(const py::object& self) {
@@ -167,7 +182,8 @@ void register_index(py::module_& module) {
   module.def("describe", &describe, arg("path"));
   py::class_<Index>(module, "Index")
       .def_static("build", &build, arg("vectors"), arg("ids"), arg("metric"), arg("degree"),
-                  arg("build_width"), arg("alpha"), arg("seed"), arg("threads"), arg("progress"))
+                  arg("build_width"), arg("alpha"), arg("code_dim"), arg("train_queries"),
+                  arg("seed"), arg("threads"), arg("progress"))
       .def_static("open", &open, arg("path"), arg("verify"), arg("progress"))
       .def_static("from_bytes", &from_bytes, arg("data"), arg("verify"))
       .def("save", &save, arg("path"), arg("progress"))
@@ -177,6 +193,7 @@ void register_index(py::module_& module) {
       .def("validate", &validate, arg("progress"))
       .def("tuning", &tuning)
       .def("set_tuning", &set_tuning, arg("rows"))
+      .def("trials", &trials)
       .def("meta", &meta)
       .def("part_bytes", &part_bytes)
       .def("vectors", &vectors)

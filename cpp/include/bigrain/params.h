@@ -25,6 +25,8 @@ struct BuildParams {
   uint32_t degree = kDefaultDegree;           // R
   uint32_t build_width = kDefaultBuildWidth;  // L of the searches that find candidates
   float alpha = 0;                            // 0: the metric's default
+  uint32_t code_dim = 0;                      // dimensions of the codes; 0: chosen by measurement
+  MatrixView train_queries;                   // what searches will ask, for that choice; or no rows
   uint64_t seed = 0;                          // insertion order and rotation
   uint32_t threads = 0;                       // 0: every usable core
 };
