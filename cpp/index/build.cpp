@@ -9,6 +9,7 @@
 
 #include "bigrain/index.h"
 #include "format/parts.h"
+#include "graph/partitioned.h"
 #include "graph/vamana.h"
 #include "quant/code_space.h"
 #include "quant/scalar8.h"
@@ -52,6 +53,11 @@ void check(const MatrixView& vectors, const int64_t* ids, const BuildParams& par
     throw Error::invalid("ids: " + std::to_string(*twice) +
                          " occurs more than once; expected distinct ids");
   }
+}
+
+bool is_partitioned(const BuildParams& params, uint64_t count) {
+  if (params.builder == Builder::automatic) return count >= kPartitionedFrom;
+  return params.builder == Builder::partitioned;
 }
 
 Buffer copy_of(const void* data, size_t bytes) {
@@ -106,9 +112,12 @@ Index Index::build(const MatrixView& vectors, const int64_t* ids, const BuildPar
     const graph::CodeDistances distances{
         {parts->codes.data(), stride}, kernels.score_codes, meta.metric == Metric::ip};
     meta.entry = choose_entry(distances, meta.count);
-    parts->graph = graph::build_vamana(
-        distances, meta.count, meta.entry,
-        {params.degree, params.build_width, meta.alpha, params.seed, threads}, monitor);
+    const graph::VamanaParams link{params.degree, params.build_width, meta.alpha, params.seed,
+                                   threads};
+    parts->graph = is_partitioned(params, meta.count)
+                       ? graph::build_partitioned(distances, kernels, meta.dim, meta.count,
+                                                  meta.entry, link, monitor)
+                       : graph::build_vamana(distances, meta.count, meta.entry, link, monitor);
   }
   monitor.check_now();
   return Index(std::move(parts));

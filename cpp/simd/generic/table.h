@@ -7,8 +7,10 @@
 #include "simd/gemm.h"
 #include "simd/generic/distance_float.h"
 #include "simd/generic/distance_int.h"
+#include "simd/generic/distance_tile.h"
 #include "simd/generic/hadamard.h"
 #include "simd/generic/score_codes.h"
+#include "simd/generic/smallest.h"
 #include "simd/kernels.h"
 
 namespace bigrain::simd {
@@ -27,6 +29,10 @@ constexpr Kernels table_of(Isa isa, const char* name) {
       gemm_tile<V>,
       kGemmTileRows<V>,
       kGemmTileCols<V>,
+      distance_tile<V>,
+      V::kTileRows,
+      V::kTileVectors * V::kDotLanes,
+      smallest<V>,
   };
 }
 
