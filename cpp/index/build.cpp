@@ -9,6 +9,7 @@
 
 #include "bigrain/index.h"
 #include "format/parts.h"
+#include "graph/partitioned.h"
 #include "graph/vamana.h"
 #include "index/choose_code_dim.h"
 #include "quant/code_space.h"
@@ -63,6 +64,11 @@ void check_queries(const MatrixView& vectors, const MatrixView& queries) {
   throw Error::invalid("train_queries: got dimension " + std::to_string(queries.dim) + " of " +
                        name_of(queries.dtype) + "; expected " + std::to_string(vectors.dim) +
                        " of " + name_of(expected) + ", as searches will ask");
+}
+
+bool is_partitioned(const BuildParams& params, uint64_t count) {
+  if (params.builder == Builder::automatic) return count >= kPartitionedFrom;
+  return params.builder == Builder::partitioned;
 }
 
 Buffer copy_of(const void* data, size_t bytes) {
@@ -120,9 +126,12 @@ Index Index::build(const MatrixView& vectors, const int64_t* ids, const BuildPar
     const graph::CodeDistances distances{
         {parts->codes.data(), stride}, kernels.score_codes, meta.metric == Metric::ip};
     meta.entry = choose_entry(distances, meta.count);
-    parts->graph = graph::build_vamana(
-        distances, meta.count, meta.entry,
-        {params.degree, params.build_width, meta.alpha, params.seed, threads}, monitor);
+    const graph::VamanaParams link{params.degree, params.build_width, meta.alpha, params.seed,
+                                   threads};
+    parts->graph = is_partitioned(params, meta.count)
+                       ? graph::build_partitioned(distances, kernels, meta.code_dim, meta.count,
+                                                  meta.entry, link, monitor)
+                       : graph::build_vamana(distances, meta.count, meta.entry, link, monitor);
   }
   monitor.check_now();
   return Index(std::move(parts));

@@ -33,6 +33,11 @@ struct Avx2 {
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
   }
 
+  static F min(F a, F b) { return _mm256_min_ps(a, b); }
+  static uint32_t bits_within(F a, F b) {
+    return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_LE_OQ)));
+  }
+
   static F load(const Half* p) {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
@@ -121,6 +126,16 @@ struct Avx2 {
     add_pairs(lanes(sums.low_dirty), lanes(sums.low_odd), out);
     add_pairs(lanes(sums.high_dirty), lanes(sums.high_odd), out + kScanBytes);
   }
+  // 12 sums would leave 4 registers for a value, its magnitude, two columns and what is between.
+  static constexpr size_t kTileRows = 4, kTileVectors = 2;
+  static constexpr size_t kDotLanes = 8;
+  static CodeOperand repeat_four(const int8_t* four) {
+    int32_t value;
+    __builtin_memcpy(&value, four, sizeof value);
+    const __m256i chunk = _mm256_set1_epi32(value);
+    return {chunk, _mm256_abs_epi8(chunk)};
+  }
+  static F as_floats(Dot dots, int32_t) { return _mm256_cvtepi32_ps(dots); }
 
  private:
   static void scan_lanes(ScanSums& sums, __m256i lut, __m256i codes) {

@@ -38,6 +38,9 @@ struct Avx512 {
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
   }
 
+  static F min(F a, F b) { return _mm512_min_ps(a, b); }
+  static uint32_t bits_within(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
+
   static F load(const Half* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
@@ -146,6 +149,22 @@ struct Avx512 {
   static void add_sums(const ScanSums& sums, uint32_t* out) {
     add_pairs(lanes(sums.low_dirty), lanes(sums.low_odd), out);
     add_pairs(lanes(sums.high_dirty), lanes(sums.high_odd), out + kScanBytes);
+  }
+
+  static constexpr size_t kTileRows = 8, kTileVectors = 2;
+  static constexpr size_t kDotLanes = 16;
+  static CodeOperand repeat_four(const int8_t* four) {
+    int32_t value;
+    __builtin_memcpy(&value, four, sizeof value);
+    const __m512i chunk = _mm512_set1_epi32(value);
+#ifdef __AVX512VNNI__
+    return chunk;
+#else
+    return {_mm512_abs_epi8(chunk), _mm512_movepi8_mask(chunk)};
+#endif
+  }
+  static F as_floats(Dot dots, int32_t query_sum) {
+    return _mm512_cvtepi32_ps(_mm512_sub_epi32(dots, _mm512_set1_epi32(excess(query_sum))));
   }
 
  private:

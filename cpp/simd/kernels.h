@@ -47,6 +47,31 @@ using GemmTileFn = void (*)(const float* a, size_t rows, const float* packed_b, 
 // exact for every subs >= 1. codes[16 m + j], j < 16, holds code_m(j) in its low and code_m(j + 16)
 // in its high four bits. `lut` and `codes` are best 16-byte aligned; `out` may be anywhere.
 using FastScanFn = void (*)(const uint8_t* lut, const uint8_t* codes, size_t subs, uint32_t* out);
+// A tile of distances between stored codes, for every pair of up to tile_rows rows and the
+// tile_cols columns of a panel:
+// out[r * out_stride + c] = (bias_r + bias_c) + (factor_r * scale_c) * <code_r, code_c>,
+// the dot in exact int32 and the float part in this order, so that the distance of a pair does not
+// depend on which of the two is the row, and every instruction set gives the same bits.
+struct TileRow {
+  const int8_t* code;  // `depth` bytes are read
+  int32_t sum;         // of them
+  float factor;        // -2 * scale
+  float bias;
+};
+struct CodePanel {
+  const std::byte* codes;  // [depth / 4][tile_cols][4]; depth is a multiple of 4
+  const float* scales;     // tile_cols of each
+  const float* biases;
+};
+using DistanceTileFn = void (*)(const TileRow* rows, size_t count, const CodePanel& panel,
+                                size_t depth, float* out, size_t out_stride);
+
+// The k smallest finite values and their positions, in order, equal ones by position; returns how
+// many there are. `count` is a multiple of kSmallestMax, 1 <= k <= kSmallestMax; NaN is not
+// allowed.
+inline constexpr size_t kSmallestMax = 32;
+using SmallestFn = size_t (*)(const float* values, size_t count, size_t k, float* kept,
+                              uint32_t* positions);
 
 struct Kernels {
   Isa isa;
@@ -57,6 +82,9 @@ struct Kernels {
   GemmTileFn gemm_tile;
   size_t gemm_tile_rows, gemm_tile_cols;
   FastScanFn fast_scan;
+  DistanceTileFn distance_tile;
+  size_t code_tile_rows, code_tile_cols;
+  SmallestFn smallest;
 
   DistanceFn distance_of(Metric metric, Dtype dtype) const {
     return distance[static_cast<size_t>(metric)][static_cast<size_t>(dtype)];

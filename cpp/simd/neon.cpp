@@ -30,6 +30,12 @@ struct Neon {
     return vget_lane_f32(two, 0) + vget_lane_f32(two, 1);
   }
 
+  static F min(F a, F b) { return vminq_f32(a, b); }
+  static uint32_t bits_within(F a, F b) {
+    const uint32x4_t bit = {1, 2, 4, 8};
+    return vaddvq_u32(vandq_u32(vcleq_f32(a, b), bit));
+  }
+
   static F load(const Half* p) {
     return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(reinterpret_cast<const uint16_t*>(p))));
   }
@@ -102,6 +108,14 @@ struct Neon {
       vst1q_u32(to + 4, vaddw_high_u16(vld1q_u32(to + 4), sums.of[i]));
     }
   }
+  static constexpr size_t kTileRows = 8, kTileVectors = 2;
+  static constexpr size_t kDotLanes = 4;
+  static CodeOperand repeat_four(const int8_t* four) {
+    int32_t value;
+    __builtin_memcpy(&value, four, sizeof value);
+    return vreinterpretq_s8_s32(vdupq_n_s32(value));
+  }
+  static F as_floats(Dot dots, int32_t) { return vcvtq_f32_s32(dots); }
 };
 
 }  // namespace

@@ -24,6 +24,13 @@ struct Scalar {
   static void store(float* p, F value) { __builtin_memcpy(p, &value, sizeof value); }
   static float fold(F x) { return (x[0] + x[2]) + (x[1] + x[3]); }
 
+  static F min(F a, F b) { return a < b ? a : b; }
+  static uint32_t bits_within(F a, F b) {
+    uint32_t bits = 0;
+    for (size_t lane = 0; lane < kLanes; ++lane) bits |= uint32_t{a[lane] <= b[lane]} << lane;
+    return bits;
+  }
+
   static F load(const Half* p) { return widen_half(load_whole<Bits>(p)); }
   static F load_part(const Half* p, size_t n) {
     return widen_half(load_first<Bits>(p, n * sizeof(Half)));
@@ -87,6 +94,16 @@ struct Scalar {
   static void add_sums(const ScanSums& sums, uint32_t* out) {
     for (size_t j = 0; j < kScanVectors; ++j) out[j] += sums.of[j];
   }
+  static constexpr size_t kTileRows = 4, kTileVectors = 2;
+  static constexpr size_t kDotLanes = 4;
+  static CodeOperand repeat_four(const int8_t* four) { return four; }
+  static Acc dot_four(Acc acc, CodeOperand four, const std::byte* columns) {
+    const int8_t* code = reinterpret_cast<const int8_t*>(columns);
+    for (size_t lane = 0; lane < kDotLanes; ++lane)
+      for (size_t i = 0; i < 4; ++i) acc[lane] += four[i] * code[4 * lane + i];
+    return acc;
+  }
+  static F as_floats(Acc dots, int32_t) { return __builtin_convertvector(dots, F); }
 
  private:
   using Bits = uint16_t __attribute__((vector_size(8)));

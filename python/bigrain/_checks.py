@@ -10,9 +10,11 @@ from typing import Any, Literal, TypeAlias, cast
 from bigrain import _core
 
 Metric: TypeAlias = Literal["l2", "ip", "cosine"]
+Builder: TypeAlias = Literal["auto", "vamana", "partitioned"]
 Verify: TypeAlias = Literal["full", "header", "off"]
 
 METRICS = ("l2", "ip", "cosine")
+BUILDERS = ("auto", "vamana", "partitioned")
 VERIFY_LEVELS = ("full", "header", "off")
 # build() draws from a 64-bit generator.
 MAX_SEED = 2**64 - 1
@@ -79,6 +81,11 @@ def _check_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
 def check_metric(value: Any) -> Metric:
     """Return `value` where it names a metric."""
     return cast(Metric, _check_choice(value, "metric", METRICS))
+
+
+def check_builder(value: Any) -> Builder:
+    """Return `value` where it names a way to build."""
+    return cast(Builder, _check_choice(value, "builder", BUILDERS))
 
 
 def check_verify(value: Any) -> Verify:

@@ -42,6 +42,7 @@ class Index(metaclass=_Pybind11Type):
         vectors: npt.NDArray[Any],
         ids: npt.NDArray[np.int64] | None,
         metric: str,
+        builder: str,
         degree: int,
         build_width: int,
         alpha: float,

@@ -14,9 +14,11 @@ from bigrain import _core, _tune
 from bigrain._arrays import as_ids, as_queries, as_vectors, check_values, make_output
 from bigrain._checks import (
     MAX_SEED,
+    Builder,
     Metric,
     Verify,
     check_alpha,
+    check_builder,
     check_fraction,
     check_integer,
     check_limit,
@@ -41,7 +43,7 @@ class Index(IndexHandle):
     themselves. All calls that take long release the GIL and stop within 0.3 s of Ctrl-C.
 
     The graph and its build follow DiskANN (Subramanya et al., NeurIPS 2019), batch-parallel as in
-    ParlayANN (Manohar et al., PPoPP 2024).
+    ParlayANN (Manohar et al., PPoPP 2024), or without searches as in PiPNN (arXiv 2602.21247).
     """
 
     __slots__ = ()
@@ -53,6 +55,7 @@ class Index(IndexHandle):
         ids: Any = None,
         *,
         metric: Metric = "l2",
+        builder: Builder = "auto",
         degree: int = 32,
         build_width: int = 128,
         alpha: float | None = None,
@@ -76,7 +79,11 @@ class Index(IndexHandle):
             metric: "l2" (squared distance), "ip" (negated inner product) or "cosine"
                 (1 - similarity). Smaller is closer.
             degree: R, most neighbours per point, 2 to 512. Memory and recall grow with it.
-            build_width: L, width of the searches that find candidates, 1 to 4,096.
+            builder: "vamana" finds each point's candidates by searching the graph built so far,
+                "partitioned" by comparing all points within small overlapping neighbourhoods, which
+                is faster and as good. "auto" takes it from 4,096 vectors on.
+            build_width: L, how far candidates are sought, 1 to 4,096: the width of those searches,
+                or 4/3 of the nearest that a point keeps from its neighbourhoods.
             alpha: factor of RobustPrune, 0.5 to 4; at most 1 for "ip". None: 1.2, for "ip" 0.9.
             code_dim: dimensions of the codes, 1 to dim. Below dim, codes are those of the vectors'
                 leading principal components (LeanVec, TMLR 2024): shorter, and read faster. None
@@ -94,6 +101,7 @@ class Index(IndexHandle):
             Cancelled: `progress` returned False.
         """
         metric = check_metric(metric)
+        builder = check_builder(builder)
         degree = check_limit(degree, "degree")
         build_width = check_limit(build_width, "build_width")
         factor = check_alpha(alpha, metric)
@@ -112,6 +120,7 @@ class Index(IndexHandle):
                 rows,
                 own,
                 metric,
+                builder,
                 degree,
                 build_width,
                 factor,

@@ -34,10 +34,18 @@ Verify verify_of(const std::string& name) {
   throw Error::invalid("verify: expected 'full', 'header' or 'off', found '" + name + "'");
 }
 
+Builder builder_of(const std::string& name) {
+  if (name == "auto") return Builder::automatic;
+  if (name == "vamana") return Builder::vamana;
+  if (name == "partitioned") return Builder::partitioned;
+  throw Error::invalid("builder: expected 'auto', 'vamana' or 'partitioned', found '" + name + "'");
+}
+
 Index build(const py::array& vectors, const std::optional<py::array>& ids,
-            const std::string& metric, uint32_t degree, uint32_t build_width, float alpha,
-            uint32_t code_dim, const std::optional<py::array>& train_queries, uint64_t seed,
-            uint32_t threads, const py::object& progress) {
+            const std::string& metric, const std::string& builder, uint32_t degree,
+            uint32_t build_width, float alpha, uint32_t code_dim,
+            const std::optional<py::array>& train_queries, uint64_t seed, uint32_t threads,
+            const py::object& progress) {
   const MatrixView view = matrix_of(vectors, "vectors");
   if (ids && (!is_contiguous(*ids) || !ids->dtype().equal(py::dtype::of<int64_t>()) ||
               static_cast<size_t>(ids->size()) != view.rows)) {
@@ -46,6 +54,7 @@ Index build(const py::array& vectors, const std::optional<py::array>& ids,
   const auto* const ids_in = ids ? static_cast<const int64_t*>(ids->data()) : nullptr;
   const BuildParams params{
       .metric = metric_of(metric),
+      .builder = builder_of(builder),
       .degree = degree,
       .build_width = build_width,
       .alpha = alpha,
@@ -181,9 +190,9 @@ void register_index(py::module_& module) {
   using py::arg;
   module.def("describe", &describe, arg("path"));
   py::class_<Index>(module, "Index")
-      .def_static("build", &build, arg("vectors"), arg("ids"), arg("metric"), arg("degree"),
-                  arg("build_width"), arg("alpha"), arg("code_dim"), arg("train_queries"),
-                  arg("seed"), arg("threads"), arg("progress"))
+      .def_static("build", &build, arg("vectors"), arg("ids"), arg("metric"), arg("builder"),
+                  arg("degree"), arg("build_width"), arg("alpha"), arg("code_dim"),
+                  arg("train_queries"), arg("seed"), arg("threads"), arg("progress"))
       .def_static("open", &open, arg("path"), arg("verify"), arg("progress"))
       .def_static("from_bytes", &from_bytes, arg("data"), arg("verify"))
       .def("save", &save, arg("path"), arg("progress"))

@@ -20,13 +20,23 @@ inline constexpr uint32_t kDefaultWidth = 64, kMinWidth = 1, kMaxWidth = 1u << 2
 inline constexpr uint32_t kDefaultK = 10, kMinK = 1, kMaxK = 1u << 20;
 inline constexpr uint32_t kMaxThreads = 10'000;
 
+// How the graph is made. Both make the same kind of graph for the same parameters; which is faster,
+// and better, depends on the number of points (bench/LOG.md, "partitioned").
+enum class Builder : uint8_t {
+  automatic,    // partitioned from kPartitionedFrom points on
+  vamana,       // every point searches the graph of those before it
+  partitioned,  // points meet in small neighbourhoods; no searches
+};
+inline constexpr uint64_t kPartitionedFrom = 4'096;
+
 struct BuildParams {
   Metric metric = Metric::l2;
+  Builder builder = Builder::automatic;
   uint32_t degree = kDefaultDegree;           // R
-  uint32_t build_width = kDefaultBuildWidth;  // L of the searches that find candidates
+  uint32_t build_width = kDefaultBuildWidth;  // L, how far candidates are sought
   float alpha = 0;                            // 0: the metric's default
   uint32_t code_dim = 0;                      // dimensions of the codes; 0: chosen by measurement
-  MatrixView train_queries;                   // what searches will ask, for that choice; or no rows
+  MatrixView train_queries = {};              // what searches will ask, for that choice; or no rows
   uint64_t seed = 0;                          // insertion order and rotation
   uint32_t threads = 0;                       // 0: every usable core
 };

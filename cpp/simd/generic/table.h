@@ -7,9 +7,11 @@
 #include "simd/gemm.h"
 #include "simd/generic/distance_float.h"
 #include "simd/generic/distance_int.h"
+#include "simd/generic/distance_tile.h"
 #include "simd/generic/fast_scan.h"
 #include "simd/generic/hadamard.h"
 #include "simd/generic/score_codes.h"
+#include "simd/generic/smallest.h"
 #include "simd/kernels.h"
 
 namespace bigrain::simd {
@@ -29,6 +31,10 @@ constexpr Kernels table_of(Isa isa, const char* name) {
       kGemmTileRows<V>,
       kGemmTileCols<V>,
       fast_scan<V>,
+      distance_tile<V>,
+      V::kTileRows,
+      V::kTileVectors * V::kDotLanes,
+      smallest<V>,
   };
 }
 

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "graph/partitioned.h"
+
+#include <algorithm>
+#include <memory>
+#include <numeric>
+#include <vector>
+
+#include "graph/ball_carving.h"
+#include "graph/leaf_neighbours.h"
+#include "graph/linker.h"
+#include "graph/repair.h"
+#include "graph/reservoirs.h"
+#include "util/thread_pool.h"
+
+namespace bigrain::graph {
+
+namespace {
+
+// Neighbours that a point takes from a leaf (bench/LOG.md, "partitioned"); where there is one leaf
+// alone, as many as the kernel finds.
+constexpr size_t kNearest = 5, kNearestOfOne = simd::kSmallestMax;
+
+// Progress is the share of the leaves, in points, and then the points linked.
+Reservoirs meet(const TileSource& source, const PointSets& leaves, size_t count, size_t capacity,
+                uint32_t threads, Monitor& monitor) {
+  Reservoirs reservoirs(count, capacity);
+  const size_t nearest = leaves.count() == 1 ? kNearestOfOne : kNearest;
+  std::vector<std::unique_ptr<LeafNeighbours>> workers(threads);
+  parallel_for(leaves.count(), 1, threads, monitor, [&](size_t begin, size_t end, uint32_t index) {
+    if (!workers[index]) workers[index] = std::make_unique<LeafNeighbours>(source, nearest);
+    for (size_t i = begin; i < end; ++i) {
+      workers[index]->offer(leaves.set(i), reservoirs);
+      monitor.advance((i + 1) * count / leaves.count() - i * count / leaves.count());
+    }
+  });
+  return reservoirs;
+}
+
+PointSets cut(const CodeDistances& distances, const simd::Kernels& kernels, size_t dim,
+              size_t count, const CarvingParams& params, Monitor& monitor) {
+  const TileSource source(distances, kernels, dim, count, Geometry::euclidean, params.threads,
+                          monitor);
+  return carve(source, count, params, monitor);
+}
+
+}  // namespace
+
+Buffer build_partitioned(const CodeDistances& distances, const simd::Kernels& kernels, size_t dim,
+                         size_t count, uint32_t entry, const VamanaParams& params,
+                         Monitor& monitor) {
+  const uint32_t threads = resolve_threads(params.threads);
+  monitor.start(2 * count);
+  Linker linker(distances, count, {params.degree, params.alpha, threads}, monitor);
+  {
+    const PointSets leaves = cut(distances, kernels, dim, count, {params.seed, threads}, monitor);
+    const TileSource source(distances, kernels, dim, count, Geometry::graph, threads, monitor);
+    const size_t capacity = std::max<size_t>(params.degree, size_t{params.width} * 3 / 4);
+    const Reservoirs reservoirs = meet(source, leaves, count, capacity, threads, monitor);
+    std::vector<uint32_t> order(count);
+    std::iota(order.begin(), order.end(), 0u);
+    linker.choose(order, [&](uint32_t point, LinkWorker& w) {
+      reservoirs.read(point, w.candidates);
+      monitor.advance(1);
+    });
+  }
+  linker.connect();
+  Rows rows = linker.finish();
+  repair(rows, distances, entry, params.width, monitor);
+  return std::move(rows).take();
+}
+
+}  // namespace bigrain::graph

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// Builds a graph without searching it (PiPNN, arXiv 2602.21247): points near each other meet in
+// small leaves, where all distances are one product of matrices, and what a point meets are the
+// candidates of one RobustPrune.
+//
+// Steps: randomized ball carving (graph/ball_carving.h); in every leaf each point's few nearest are
+// offered to it, and it to them (graph/leaf_neighbours.h); a point keeps the nearest of its offers
+// (graph/reservoirs.h); one RobustPrune, reverse edges, rows cut to R (graph/linker.h); unreachable
+// points are attached (graph/repair.h).
+// Differs from the paper: all of it on 8-bit codes, whose tiles are exact in integers, so that the
+// graph is the same on every instruction set; reservoirs keep the nearest distinct candidates
+// instead of one per hash bucket; reverse edges of the chosen neighbours as in Vamana, without
+// which hubs have no way in. Compared with build_vamana in bench/LOG.md, "partitioned".
+#pragma once
+
+#include <cstddef>
+
+#include "graph/prune.h"
+#include "graph/vamana.h"
+#include "simd/kernels.h"
+#include "util/buffer.h"
+#include "util/monitor.h"
+
+namespace bigrain::graph {
+
+// As build_vamana; three quarters of params.width is how many candidates a point keeps, a search of
+// that width finding about as good ones. Memory on the way: some 10 bytes per unit of width and
+// point.
+Buffer build_partitioned(const CodeDistances& distances, const simd::Kernels& kernels, size_t dim,
+                         size_t count, uint32_t entry, const VamanaParams& params,
+                         Monitor& monitor);
+
+}  // namespace bigrain::graph
