@@ -24,6 +24,8 @@ Setting: TypeAlias = Mapping[str, int]
 Params: TypeAlias = dict[str, Any]
 
 WIDTHS = (10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 384, 512, 768, 1024, 1536)
+# From 1 up, for engines whose window may be narrower than k.
+NARROW = (1, 2, 3, 4, 5, 6, 8, *WIDTHS)
 
 
 class Engine(abc.ABC):
@@ -49,6 +51,12 @@ class Engine(abc.ABC):
                 raise  # the peer is there and lacks something of its own
             raise ImportError(f"not installed: pip install {cls.package}") from None
 
+    @classmethod
+    def grid(cls, rows: int, dim: int, metric: str) -> list[Params]:
+        """Build configurations that a tuned run tries; the others stay at `defaults`."""
+        del rows, dim, metric
+        return [{}]
+
     def version(self) -> str:
         return importlib.metadata.version(self.package)
 
@@ -63,6 +71,10 @@ class Engine(abc.ABC):
     def settings(self, k: int) -> list[Setting]:
         """Points of the curve, from fast to thorough."""
         return [{"width": width} for width in WIDTHS if width >= k]
+
+    def tuned_settings(self, k: int) -> list[Setting]:
+        """Points that a tuned run tries: `settings`, or more of them."""
+        return self.settings(k)
 
     @abc.abstractmethod
     def index_bytes(self) -> int:
