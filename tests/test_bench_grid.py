@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -154,20 +155,27 @@ def test_all_peers_can_be_asked_for() -> None:
     ("name", "module"), [("svs", "svs"), ("vsag", "pyvsag"), ("faiss-rabitq", "faiss")]
 )
 @pytest.mark.parametrize("metric", ["l2", "cosine"])
-def test_engines_find_neighbours(name: str, module: str, metric: str) -> None:
-    pytest.importorskip(module)
-    rng = np.random.default_rng(3)
-    base = rng.normal(size=(2_000, 48)).astype(np.float32)
-    base.flags.writeable = False  # as the workers' mapped file
-    queries = base[:40].copy()
-    exact = truth.ground_truth(base, queries, metric, 10)
+def test_engines_find_neighbours(name: str, module: str, metric: str, tmp_path: Path) -> None:
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f"needs {module}")
+    base = np.random.default_rng(3).normal(size=(2_000, 48)).astype(np.float32)
+    np.save(tmp_path / "base.npy", base)
+    np.save(tmp_path / "queries.npy", base[:40])
+    files = {name: str(tmp_path / f"{name}.npy") for name in ("base", "queries")}
+    exact = truth.ground_truth(base, base[:40], metric, 10)
     for params in engines.engine_class(name).grid(*base.shape, metric):
-        engine = engines.engine(name, params)
-        engine.build(base, metric, 2)
-        for threads in (1, 2):
-            ids = engine.search(queries, 10, engine.tuned_settings(10)[-1], threads)
-            assert truth.recall(base, queries, metric, ids, exact)[0] > 0.9, params
-        assert engine.index_bytes() > 0
+        remote = Remote(name, tmp_path)
+        try:
+            remote.ask("open", engine=name, params=params, metric=metric, **files)
+            assert remote.ask("build", threads=2)["index_bytes"] > 0
+            setting = remote.ask("settings", k=10, tuned=True)["settings"][-1]
+            for threads in (1, 2):
+                asked = {"k": 10, "setting": setting, "threads": threads, "seconds": 0}
+                remote.ask("search", save=str(tmp_path / "ids.npy"), **asked)
+                ids = np.load(tmp_path / "ids.npy")
+                assert truth.recall(base, base[:40], metric, ids, exact)[0] > 0.9, params
+        finally:
+            remote.close()
 
 
 def test_mnist_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bigrain_bench.engines.base import F32, I64, Engine, Params, Setting, saved_bytes
+from bigrain_bench.engines.base import F32, I64, WIDTHS, Engine, Params, Setting, saved_bytes
+
+# Above this it refuses, and its binding then returns whatever the memory held.
+WIDEST = 1000
 
 
 class Vsag(Engine):
@@ -73,12 +76,17 @@ class Vsag(Engine):
 
     def search(self, queries: F32, k: int, setting: Setting, threads: int) -> I64:
         del threads
+        if setting["width"] > WIDEST:
+            raise ValueError(f"width: {setting['width']}, at most {WIDEST}")
         asked = json.dumps({self.kind: {"ef_search": setting["width"]}})
         ids = np.full((len(queries), k), -1, np.int64)
         for row, query in zip(ids, queries, strict=True):
             found = self.index.knn_search(query, k, asked)[0]
             row[: len(found)] = found
         return ids
+
+    def settings(self, k: int) -> list[Setting]:
+        return [{"width": width} for width in WIDTHS if k <= width <= WIDEST]
 
     def index_bytes(self) -> int:
         return saved_bytes(self.index.save)
