@@ -9,7 +9,7 @@ import numpy as np
 
 from bigrain_bench.engines.base import F32, I64, Engine, Params, Setting, normalised, saved_bytes
 
-LEAVES = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+LEAVES = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768)
 REORDER = (20, 30, 50, 75, 100, 200, 300)
 
 
