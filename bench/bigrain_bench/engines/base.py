@@ -24,8 +24,6 @@ Setting: TypeAlias = Mapping[str, int]
 Params: TypeAlias = dict[str, Any]
 
 WIDTHS = (10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 384, 512, 768, 1024, 1536)
-# From 1 up, for engines whose window may be narrower than k.
-NARROW = (1, 2, 3, 4, 5, 6, 8, *WIDTHS)
 
 
 class Engine(abc.ABC):
@@ -70,7 +68,7 @@ class Engine(abc.ABC):
 
     def settings(self, k: int) -> list[Setting]:
         """Points of the curve, from fast to thorough."""
-        return [{"width": width} for width in WIDTHS if width >= k]
+        return [{"width": k}, *({"width": width} for width in WIDTHS if width > k)]
 
     def tuned_settings(self, k: int) -> list[Setting]:
         """Points that a tuned run tries: `settings`, or more of them."""
@@ -84,6 +82,11 @@ class Engine(abc.ABC):
         """Counted work per query, where the engine counts: not timed."""
         del queries, k, setting
         return {}
+
+
+def narrow(k: int) -> list[int]:
+    """Widths from 1 up, for engines whose window may be narrower than k."""
+    return sorted({1, 2, 3, 4, 5, 6, 8, k, *WIDTHS})
 
 
 def normalised(vectors: F32) -> F32:

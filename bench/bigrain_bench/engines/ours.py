@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from bigrain_bench.engines.base import F32, I64, NARROW, Engine, Params, Setting
+from bigrain_bench.engines.base import F32, I64, Engine, Params, Setting, narrow
 
 # The arguments of Index.build that the benchmark itself decides.
 OWN = ("ids", "metric", "threads", "progress")
@@ -45,9 +45,9 @@ class Bigrain(Engine):
 
     def tuned_settings(self, k: int) -> list[Setting]:
         if self.params["rerank"] is not None:
-            return [{"width": width} for width in NARROW]
+            return [{"width": width} for width in narrow(k)]
         found: list[Setting] = []
-        for width in NARROW:
+        for width in narrow(k):
             found.append({"width": width})
             found += [{"width": width, "rerank": k * f} for f in RERANKED if k * f > width]
         return found

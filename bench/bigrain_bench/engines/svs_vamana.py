@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bigrain_bench.engines.base import F32, I64, NARROW, Engine, Params, Setting, saved_bytes
+from bigrain_bench.engines.base import F32, I64, Engine, Params, Setting, narrow, saved_bytes
 
 METRICS = {"l2": "L2", "ip": "MIP", "cosine": "Cosine"}
 LVQ = {"lvq4x4": (4, 4), "lvq4x8": (4, 8), "lvq8": (8, 0)}  # bits of the code, of its residual
@@ -97,7 +97,7 @@ class Svs(Engine):
         return ids
 
     def settings(self, k: int) -> list[Setting]:
-        return [{"width": width} for width in NARROW]
+        return [{"width": width} for width in narrow(k)]
 
     def index_bytes(self) -> int:
         def save(path: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bigrain_bench.engines.base import F32, I64, WIDTHS, Engine, Params, Setting, saved_bytes
+from bigrain_bench.engines.base import F32, I64, Engine, Params, Setting, saved_bytes
 
 # Above this it refuses, and its binding then returns whatever the memory held.
 WIDEST = 1000
@@ -86,7 +86,7 @@ class Vsag(Engine):
         return ids
 
     def settings(self, k: int) -> list[Setting]:
-        return [{"width": width} for width in WIDTHS if k <= width <= WIDEST]
+        return [setting for setting in super().settings(k) if setting["width"] <= WIDEST]
 
     def index_bytes(self) -> int:
         return saved_bytes(self.index.save)
