@@ -56,7 +56,7 @@ class Index(IndexHandle):
         *,
         metric: Metric = "l2",
         builder: Builder = "auto",
-        degree: int = 32,
+        degree: int | None = None,
         build_width: int = 128,
         alpha: float | None = None,
         code_dim: int | None = None,
@@ -78,7 +78,8 @@ class Index(IndexHandle):
                 means 0 to n - 1.
             metric: "l2" (squared distance), "ip" (negated inner product) or "cosine"
                 (1 - similarity). Smaller is closer.
-            degree: R, most neighbours per point, 2 to 512. Memory and recall grow with it.
+            degree: R, most neighbours per point, 2 to 512. Memory and recall grow with it. None:
+                48 for vectors of up to 120 dimensions that are not projected, else 32.
             builder: "vamana" finds each point's candidates by searching the graph built so far,
                 "partitioned" by comparing all points within small overlapping neighbourhoods, which
                 is faster and as good. "auto" takes it from 4,096 vectors on.
@@ -102,7 +103,7 @@ class Index(IndexHandle):
         """
         metric = check_metric(metric)
         builder = check_builder(builder)
-        degree = check_limit(degree, "degree")
+        degree = 0 if degree is None else check_limit(degree, "degree")
         build_width = check_limit(build_width, "build_width")
         factor = check_alpha(alpha, metric)
         threads = check_limit(threads, "threads")

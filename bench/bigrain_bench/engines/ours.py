@@ -14,13 +14,16 @@ from bigrain_bench.engines.base import F32, I64, Engine, Params, Setting, narrow
 
 # The arguments of Index.build that the benchmark itself decides.
 OWN = ("ids", "metric", "threads", "progress")
-RERANKED = (1, 2, 4, 8)  # vectors ranked exactly, as multiples of k, beside the engine's own choice
+# Vectors ranked exactly, in tenths of k, beside the engine's own choice, and how many times more
+# or fewer than the width they may be.
+RERANKED = (10, 14, 18, 24, 32, 48, 64, 96)
+MOST_APART = 6
 
 
 class Bigrain(Engine):
     package = "bigrain"
     module = "bigrain"
-    defaults: ClassVar[Params] = {"degree": 32, "build_width": 128, "seed": 0, "rerank": None}
+    defaults: ClassVar[Params] = {"degree": None, "build_width": 128, "seed": 0, "rerank": None}
 
     def __init__(self, params: Mapping[str, Any]) -> None:
         takes = inspect.signature(self._library().Index.build).parameters.values()
@@ -31,7 +34,7 @@ class Bigrain(Engine):
 
     @classmethod
     def grid(cls, rows: int, dim: int, metric: str) -> list[Params]:
-        return [{"degree": 32}, {"degree": 64}]
+        return [{}]  # what users get: every choice is the engine's own
 
     def build(self, base: F32, metric: str, threads: int) -> None:
         params = dict(self.params)
@@ -49,7 +52,9 @@ class Bigrain(Engine):
         found: list[Setting] = []
         for width in narrow(k):
             found.append({"width": width})
-            found += [{"width": width, "rerank": k * f} for f in RERANKED if k * f > width]
+            for rerank in (k * tenths // 10 for tenths in RERANKED):
+                if rerank <= width * MOST_APART and width <= rerank * MOST_APART:
+                    found.append({"width": width, "rerank": rerank})
         return found
 
     def index_bytes(self) -> int:
