@@ -6,6 +6,7 @@
 #include <string>
 
 #include "bigrain/error.h"
+#include "quant/mean.h"
 #include "quant/rotation.h"
 #include "quant/scalar8.h"
 #include "util/half.h"
@@ -14,9 +15,6 @@
 namespace bigrain::quant {
 
 namespace {
-
-// Rows summed by one task; part of the result's definition, since float sums depend on grouping.
-constexpr size_t kBlock = 1024;
 
 template <class T>
 void copy_as_float(const void* vector, std::span<float> out) {
@@ -75,32 +73,11 @@ class Fitter {
  private:
   const void* vector(size_t i) const { return parts_.vectors.data() + i * row_bytes_; }
 
-  // Block sums in double, then added in block order: the same bits for every number of threads.
   void find_mean() {
-    const size_t blocks = (count_ + kBlock - 1) / kBlock;
-    std::vector<double> sums(dim_), partial(std::min<size_t>(blocks, kStripe) * dim_);
-    for (size_t first = 0; first < blocks; first += kStripe) {
-      const size_t stripe = std::min(blocks - first, kStripe);
-      std::fill(partial.begin(), partial.end(), 0.0);
-      parallel_for(stripe, 1, threads_, monitor_, [&](size_t begin, size_t end, uint32_t) {
-        std::vector<float> x(dim_);
-        for (size_t block = begin; block < end; ++block) {
-          double* sum = partial.data() + block * dim_;
-          const size_t from = (first + block) * kBlock;
-          for (size_t i = from; i < std::min<size_t>(count_, from + kBlock); ++i) {
-            load_mapped(parts_.meta.metric, parts_.meta.dtype, vector(i), x);
-            for (size_t j = 0; j < dim_; ++j) sum[j] += x[j];
-          }
-        }
-      });
-      for (size_t block = 0; block < stripe; ++block) {
-        for (size_t j = 0; j < dim_; ++j) sums[j] += partial[block * dim_ + j];
-      }
-    }
-    const std::span<float> mean = parts_.mean.as<float>();
-    for (size_t j = 0; j < dim_; ++j) {
-      mean[j] = static_cast<float>(sums[j] / static_cast<double>(count_));
-    }
+    const auto load = [&](size_t i, std::span<float> x) {
+      load_mapped(parts_.meta.metric, parts_.meta.dtype, vector(i), x);
+    };
+    mean_of_rows(count_, load, threads_, monitor_, parts_.mean.as<float>());
   }
 
   void encode_all(size_t stride) {
@@ -122,18 +99,11 @@ class Fitter {
   // `x` is scratch.
   void check_length(size_t i, std::span<float> x) const {
     load_vector(vector(i), parts_.meta.dtype, x);
-    const double squared = squared_norm(x);
-    if (squared <= kMaxSquaredNorm) return;
-    throw Error::invalid("vectors: row " + std::to_string(i) + " has squared length " +
-                         std::to_string(squared) +
-                         "; expected finite values and at most 8e37, so " +
-                         "that distances fit float32; remove the row or rescale the data");
+    quant::check_length("vectors", i, x);
   }
 
   // Elements encoded at a time: some milliseconds, so that a poll is never far.
   static constexpr size_t kGrainElements = size_t{1} << 18;
-  // Blocks whose sums are kept at one time: bounds the memory of find_mean at large d.
-  static constexpr size_t kStripe = 64;
 
   IndexParts& parts_;
   const simd::Kernels& kernels_;
@@ -159,6 +129,15 @@ void load_vector(const void* vector, Dtype dtype, std::span<float> out) {
       for (size_t i = 0; i < out.size(); ++i) out[i] = half_to_float(values[i]);
     }
   }
+}
+
+void check_length(const char* name, size_t row, std::span<const float> x) {
+  const double squared = squared_norm(x);
+  if (squared <= kMaxSquaredNorm) return;
+  throw Error::invalid(std::string(name) + ": row " + std::to_string(row) + " has squared length " +
+                       std::to_string(squared) +
+                       "; expected finite values and at most 8e37, so that distances fit float32; "
+                       "remove the row or rescale the data");
 }
 
 CodeSpace::CodeSpace(const IndexParts& parts, const simd::Kernels& kernels)

@@ -46,6 +46,10 @@ class CodeSpace {
 // Reads one vector as float32. `dim` elements of `dtype`.
 void load_vector(const void* vector, Dtype dtype, std::span<float> out);
 
+// Throws Error(invalid_argument), naming the argument and its row, unless the squared distance of
+// two rows such as `x` fits float32.
+void check_length(const char* name, size_t row, std::span<const float> x);
+
 // Fits the space to parts.vectors (fills mean and signs) and encodes every vector (fills codes).
 // Deterministic for every number of threads. parts.meta and parts.vectors must be filled.
 void fit_and_encode(IndexParts& parts, const simd::Kernels& kernels, uint32_t threads,
