@@ -60,20 +60,17 @@ Frame::Frame(std::vector<float> centre, std::vector<uint8_t> signs)
   rotate(signs_, rotated_centre_, hadamard_);
 }
 
-Frame Frame::fit(const MatrixView& x, bool centred, uint64_t seed, uint32_t threads,
-                 Monitor& monitor) {
+Frame Frame::fit(const MatrixView& x, uint64_t seed, uint32_t threads, Monitor& monitor) {
   std::vector<float> centre(x.dim);
   std::vector<uint8_t> signs(signs_size(x.dim));
   draw_signs(seed, static_cast<uint32_t>(x.dim), signs);
-  if (centred) {
-    monitor.start(x.rows);
-    const auto load = [&](size_t i, std::span<float> out) {
-      load_vector(x.row(i), x.dtype, out);
-      check_length("x", i, out);
-      monitor.advance(1);
-    };
-    mean_of_rows(x.rows, load, threads, monitor, centre);
-  }
+  monitor.start(x.rows);
+  const auto load = [&](size_t i, std::span<float> out) {
+    load_vector(x.row(i), x.dtype, out);
+    check_length("x", i, out);
+    monitor.advance(1);
+  };
+  mean_of_rows(x.rows, load, threads, monitor, centre);
   return Frame(std::move(centre), std::move(signs));
 }
 

@@ -28,9 +28,8 @@ class Frame {
   // Error(invalid_argument) where the sizes do not fit or the centre is not finite.
   Frame(std::vector<float> centre, std::vector<uint8_t> signs);
 
-  // Centre: the mean of x's rows, or zeros. Signs: drawn from the seed.
-  static Frame fit(const MatrixView& x, bool centred, uint64_t seed, uint32_t threads,
-                   Monitor& monitor);
+  // Centre: the mean of x's rows. Signs: drawn from the seed.
+  static Frame fit(const MatrixView& x, uint64_t seed, uint32_t threads, Monitor& monitor);
 
   uint32_t dim() const { return static_cast<uint32_t>(centre_.size()); }
   std::span<const float> centre() const { return centre_; }

@@ -22,7 +22,7 @@ using check::view_of;
 
 quant::Rabitq fitted(const std::vector<float>& x, size_t dim, uint32_t bits, uint64_t seed) {
   Monitor monitor;
-  return {bits, quant::Frame::fit(view_of(x, dim), true, seed, 1, monitor)};
+  return {bits, quant::Frame::fit(view_of(x, dim), seed, 1, monitor)};
 }
 
 struct Spread {
@@ -191,8 +191,8 @@ TEST(threads_do_not_change_a_byte) {
   const size_t dim = 33;
   const std::vector<float> x = gaussian_vectors(3000, dim, 9), q = gaussian_vectors(300, dim, 10);
   Monitor monitor;
-  const quant::Rabitq a{3, quant::Frame::fit(view_of(x, dim), true, 5, 1, monitor)};
-  const quant::Rabitq b{3, quant::Frame::fit(view_of(x, dim), true, 5, 7, monitor)};
+  const quant::Rabitq a{3, quant::Frame::fit(view_of(x, dim), 5, 1, monitor)};
+  const quant::Rabitq b{3, quant::Frame::fit(view_of(x, dim), 5, 7, monitor)};
   CHECK(std::ranges::equal(a.frame().centre(), b.frame().centre()));
   const std::vector<std::byte> codes = encode_all(a, x, dim, 1);
   CHECK(codes == encode_all(b, x, dim, 7));

@@ -22,7 +22,7 @@ using check::view_of;
 
 quant::ScalarQuantizer fitted(const std::vector<float>& x, size_t dim, uint32_t bits) {
   Monitor monitor;
-  return {bits, quant::Frame::fit(view_of(x, dim), true, 3, 1, monitor)};
+  return {bits, quant::Frame::fit(view_of(x, dim), 3, 1, monitor)};
 }
 
 struct Record {
