@@ -23,6 +23,15 @@ constexpr std::array<uint64_t, 256> spread_table() {
 }
 constexpr std::array<uint64_t, 256> kSpread = spread_table();
 
+// Bit `bit` of the first eight codes, or of as many as there are. Bit 8 j of the masked word goes
+// to bit 56 + j by 2^(56 - 7 j); no other two terms of the product meet, and none carries.
+uint8_t gather(std::span<const uint8_t> codes, uint32_t bit) {
+  uint64_t eight = 0;
+  const size_t count = codes.size() < 8 ? codes.size() : 8;
+  for (size_t j = 0; j < count; ++j) eight |= uint64_t{codes[j]} << (8 * j);
+  return static_cast<uint8_t>((eight >> bit & 0x0101010101010101) * 0x0102040810204080 >> 56);
+}
+
 }  // namespace
 
 RabitqLayout::RabitqLayout(uint32_t dim, uint32_t bits)
@@ -42,9 +51,7 @@ void RabitqLayout::pack(std::span<const uint8_t> codes, const RabitqFactors& fir
   std::memset(record, 0, size());
   for (uint32_t bit = 0; bit < bits_; ++bit) {
     auto* const out = reinterpret_cast<uint8_t*>(record + plane(bit));
-    for (size_t i = 0; i < codes.size(); ++i) {
-      out[i / 8] |= static_cast<uint8_t>((codes[i] >> bit & 1) << (i % 8));
-    }
+    for (size_t i = 0; i < plane_bytes_; ++i) out[i] = gather(codes.subspan(8 * i), bit);
   }
   std::memcpy(record + plane_bytes_, &first, sizeof first);
   if (bits_ > 1) {
