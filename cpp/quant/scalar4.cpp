@@ -35,22 +35,17 @@ int signed_code(const std::byte* record, size_t place) {
 }
 
 // Scale and |x'|^2 of codes 2u - 15; zeros where x is as good as zero.
-CodeConstants constants_for(std::span<const float> x, std::span<const uint8_t> codes) {
-  double product = 0, norm = 0;
+CodeConstants constants_for(std::span<const float> x, double squared_norm,
+                            std::span<const uint8_t> codes) {
+  if (squared_norm < FLT_MIN) return {0, 0};
+  double product = 0;
   int64_t square = 0;
   for (size_t i = 0; i < x.size(); ++i) {
     const int code = 2 * codes[i] - 15;
     product += static_cast<double>(x[i]) * code;
-    norm += static_cast<double>(x[i]) * x[i];
     square += int64_t{code} * code;
   }
-  if (!(norm <= FLT_MAX)) {
-    throw Error::invalid(
-        "vector: its squared norm is not finite in float32; expected finite "
-        "values whose squares can be summed; rescale the data");
-  }
   const float scale = static_cast<float>(product / static_cast<double>(square));
-  if (norm < FLT_MIN) return {0, 0};
   // The same operations in the same order as score_codes4: copies are at distance exactly zero.
   return {scale, (scale * scale) * static_cast<float>(square)};
 }
@@ -59,9 +54,16 @@ CodeConstants constants_for(std::span<const float> x, std::span<const uint8_t> c
 
 void encode4(std::span<const float> x, Metric metric, GridSearch& search, std::byte* record) {
   const size_t stride = code4_stride(static_cast<uint32_t>(x.size()));
+  double squared_norm = 0;
+  for (const float value : x) squared_norm += static_cast<double>(value) * value;
+  if (!(squared_norm <= FLT_MAX)) {
+    throw Error::invalid(
+        "vector: its squared norm is not finite in float32; expected finite "
+        "values whose squares can be summed; rescale the data");
+  }
   std::vector<uint8_t> codes(x.size());
   search.nearest(x, codes);
-  CodeConstants constants = constants_for(x, codes);
+  CodeConstants constants = constants_for(x, squared_norm, codes);
   if (metric == Metric::ip) constants.bias = 0;
   std::memset(record, 0, stride);
   const Places places(x.size());
