@@ -23,9 +23,10 @@ using DistanceFn = float (*)(const void* query, const void* vector, size_t dim);
 // A prepared query has the same length with zeros wherever no code stands, so that kernels run over
 // whole records without a tail: the constants meet zeros.
 struct CodeQuery {
-  const int8_t* code;  // stride bytes, 64-byte aligned, zero past the codes
-  int32_t sum;         // sum of code[0..stride)
-  float factor;        // see ScoreCodesFn
+  const int8_t*
+      code;      // stride bytes (4-bit codes: twice that), 64-byte aligned, zero past the codes
+  int32_t sum;   // sum of all of `code`
+  float factor;  // see ScoreCodesFn
 };
 
 // out[i] = bias(id_i) + factor * scale(id_i) * <query.code, code(id_i)>, dot in exact int32; the
@@ -33,6 +34,14 @@ struct CodeQuery {
 // instruction set gives the same bits. Prefetches ahead within `ids`.
 using ScoreCodesFn = void (*)(const CodeQuery& query, const std::byte* records, size_t stride,
                               const uint32_t* ids, size_t count, float* out);
+
+// The same for 4-bit codes. A record is `stride` bytes (a multiple of 64), 64-byte aligned: byte i
+// of its line l holds codes 128 l + i (low nibble) and 128 l + 64 + i (high nibble), and its last 8
+// bytes are scale and bias instead. A nibble u in 0..15 stands for u - 7.5 and counts twice, 2u -
+// 15, so that the dot stays an integer (quant/scalar4.h). The query has 2 * stride bytes in the
+// order of the codes, with zeros where the 16 nibbles of the constants, or no codes, lie. out[i] =
+// bias(id_i) + (factor * scale(id_i)) * float(sum_j code[j] * (2 u_j(id_i) - 15)).
+using ScoreCodes4Fn = ScoreCodesFn;
 
 // In place: x <- H x / sqrt(size), the Walsh-Hadamard transform; size is a power of two.
 using HadamardFn = void (*)(float* x, size_t size);
@@ -78,6 +87,7 @@ struct Kernels {
   const char* name;  // as BIGRAIN_SIMD spells it
   DistanceFn distance[kMetricCount][kDtypeCount];
   ScoreCodesFn score_codes;
+  ScoreCodes4Fn score_codes4;
   HadamardFn hadamard;
   GemmTileFn gemm_tile;
   size_t gemm_tile_rows, gemm_tile_cols;

@@ -80,6 +80,94 @@ class Index(metaclass=_Pybind11Type):
     def graph(self) -> npt.NDArray[np.uint32]: ...
     def ids(self) -> npt.NDArray[np.int64] | None: ...
 
+class Rabitq(metaclass=_Pybind11Type):
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...  # raises: nothing to construct
+    @staticmethod
+    def fit(
+        x: npt.NDArray[Any], bits: int, seed: int, threads: int, progress: _Progress
+    ) -> Rabitq: ...
+    @staticmethod
+    def from_parts(
+        bits: int, centre: npt.NDArray[np.float32], signs: npt.NDArray[np.uint8]
+    ) -> Rabitq: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def bits(self) -> int: ...
+    @property
+    def code_size(self) -> int: ...
+    def centre(self) -> npt.NDArray[np.float32]: ...
+    def signs(self) -> npt.NDArray[np.uint8]: ...
+    def encode(
+        self, x: npt.NDArray[Any], codes: npt.NDArray[np.uint8], threads: int, progress: _Progress
+    ) -> None: ...
+    def decode(
+        self,
+        codes: npt.NDArray[np.uint8],
+        out: npt.NDArray[np.float32],
+        threads: int,
+        progress: _Progress,
+    ) -> None: ...
+    def distance(
+        self,
+        queries: npt.NDArray[Any],
+        codes: npt.NDArray[np.uint8],
+        metric: str,
+        out: npt.NDArray[np.float32],
+        threads: int,
+        progress: _Progress,
+    ) -> None: ...
+    def distance_bounds(
+        self,
+        queries: npt.NDArray[Any],
+        codes: npt.NDArray[np.uint8],
+        metric: str,
+        epsilon: float,
+        estimate: npt.NDArray[np.float32],
+        lower: npt.NDArray[np.float32],
+        upper: npt.NDArray[np.float32],
+        threads: int,
+        progress: _Progress,
+    ) -> None: ...
+
+class ScalarQuantizer(metaclass=_Pybind11Type):
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...  # raises: nothing to construct
+    @staticmethod
+    def fit(
+        x: npt.NDArray[Any], bits: int, seed: int, threads: int, progress: _Progress
+    ) -> ScalarQuantizer: ...
+    @staticmethod
+    def from_parts(
+        bits: int, centre: npt.NDArray[np.float32], signs: npt.NDArray[np.uint8]
+    ) -> ScalarQuantizer: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def bits(self) -> int: ...
+    @property
+    def code_size(self) -> int: ...
+    def centre(self) -> npt.NDArray[np.float32]: ...
+    def signs(self) -> npt.NDArray[np.uint8]: ...
+    def encode(
+        self, x: npt.NDArray[Any], codes: npt.NDArray[np.uint8], threads: int, progress: _Progress
+    ) -> None: ...
+    def decode(
+        self,
+        codes: npt.NDArray[np.uint8],
+        out: npt.NDArray[np.float32],
+        threads: int,
+        progress: _Progress,
+    ) -> None: ...
+    def distance(
+        self,
+        queries: npt.NDArray[Any],
+        codes: npt.NDArray[np.uint8],
+        metric: str,
+        out: npt.NDArray[np.float32],
+        threads: int,
+        progress: _Progress,
+    ) -> None: ...
+
 def exact_search(
     base: npt.NDArray[Any],
     queries: npt.NDArray[Any],
