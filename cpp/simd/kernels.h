@@ -48,6 +48,15 @@ using GemmTileFn = void (*)(const float* a, size_t rows, const float* packed_b, 
 // in its high four bits. `lut` and `codes` are best 16-byte aligned; `out` may be anywhere.
 using FastScanFn = void (*)(const uint8_t* lut, const uint8_t* codes, size_t subs, uint32_t* out);
 
+// For each of the nearest_cols points of a panel (panel[k * nearest_cols + c]) the centroid of
+// smallest score = offset[j] + sum_k centroid_j[k] * point[k], ties by the smaller j; both arrays
+// of results have nearest_cols entries. Centroids lie in groups of nearest_rows, k-major:
+// centroids[(g * dim + k) * nearest_rows + r] is coordinate k of centroid g * nearest_rows + r;
+// the last group is filled up with centroids whose offset is +infinity. Sums run over k in order,
+// each product rounded, from the offset on, so every instruction set gives the same bits.
+using NearestTileFn = void (*)(const float* panel, const float* centroids, const float* offsets,
+                               size_t groups, size_t dim, float* scores, uint32_t* ids);
+
 struct Kernels {
   Isa isa;
   const char* name;  // as BIGRAIN_SIMD spells it
@@ -57,6 +66,8 @@ struct Kernels {
   GemmTileFn gemm_tile;
   size_t gemm_tile_rows, gemm_tile_cols;
   FastScanFn fast_scan;
+  NearestTileFn nearest_tile;
+  size_t nearest_rows, nearest_cols;
 
   DistanceFn distance_of(Metric metric, Dtype dtype) const {
     return distance[static_cast<size_t>(metric)][static_cast<size_t>(dtype)];

@@ -73,6 +73,15 @@ struct Scalar {
     }
   }
 
+  using Index = U;
+  static Index set1_index(uint32_t value) { return Index{value, value, value, value}; }
+  static void keep_less(F& best, Index& index, F score, Index candidate) {
+    const auto less = score < best;
+    best = less ? score : best;
+    index = less ? candidate : index;
+  }
+  static void store_index(uint32_t* p, Index value) { __builtin_memcpy(p, &value, sizeof value); }
+
   static constexpr size_t kScanSubs = 1;
   struct ScanSums {
     uint16_t of[kScanVectors];

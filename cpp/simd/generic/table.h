@@ -9,6 +9,7 @@
 #include "simd/generic/distance_int.h"
 #include "simd/generic/fast_scan.h"
 #include "simd/generic/hadamard.h"
+#include "simd/generic/nearest.h"
 #include "simd/generic/score_codes.h"
 #include "simd/kernels.h"
 
@@ -29,6 +30,9 @@ constexpr Kernels table_of(Isa isa, const char* name) {
       kGemmTileRows<V>,
       kGemmTileCols<V>,
       fast_scan<V>,
+      nearest_tile<V>,
+      kNearestRows<V>,
+      kNearestCols<V>,
   };
 }
 
