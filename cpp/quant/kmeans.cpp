@@ -76,7 +76,7 @@ class Lloyd {
   }
 
   KMeansResult result(uint32_t iterations) {
-    KMeansResult result{std::move(centroids_), error_, iterations};
+    KMeansResult result{std::move(centroids_), error_, iterations, std::move(ids_)};
     for (size_t i = 0; i < result.centroids.size(); ++i)
       result.centroids[i] += points_.centre()[i % dim_];
     return result;

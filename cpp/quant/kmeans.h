@@ -43,14 +43,15 @@ struct KMeansResult {
   std::vector<float> centroids;  // clusters x dim
   double error = 0;              // mean squared distance in the last iteration, before its update
   uint32_t iterations = 0;       // on all points
+  std::vector<uint32_t> ids;     // per point: its centroid in that assignment
 };
 
 // A random sample of min(rows, most) row numbers in random order.
 std::vector<uint32_t> sample_rows(size_t rows, size_t most, uint64_t seed);
 
 // `start`: clusters x dim centroids to begin with instead of seeds, or empty. Throws
-// Error(invalid_argument) where there are fewer points than clusters. The monitor advances by
-// kmeans_work(points.rows.size(), params) in all.
+// Error(invalid_argument) where there are fewer points than clusters. The monitor advances by at
+// most kmeans_work(points.rows.size(), params).
 KMeansResult kmeans(const Points& points, const KMeansParams& params, std::span<const float> start,
                     Monitor& monitor);
 uint64_t kmeans_work(size_t rows, const KMeansParams& params);

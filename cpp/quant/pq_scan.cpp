@@ -213,4 +213,9 @@ float scan_error_bound(const Pq& pq, const float* query, Metric metric) {
   return static_cast<float>(shape.subs) * step / 2;
 }
 
+void pq_error_bounds(const Pq& pq, const MatrixView& queries, Metric metric, float* out) {
+  for (size_t i = 0; i < queries.rows; ++i)
+    out[i] = scan_error_bound(pq, static_cast<const float*>(queries.row(i)), metric);
+}
+
 }  // namespace bigrain::quant

@@ -33,5 +33,6 @@ void pq_distances(const Pq& pq, const MatrixView& queries, const uint8_t* codes,
 
 // What quantizing the tables of a 4-bit code may change in a sum of entries: subs * step / 2.
 float scan_error_bound(const Pq& pq, const float* query, Metric metric);
+void pq_error_bounds(const Pq& pq, const MatrixView& queries, Metric metric, float* out);
 
 }  // namespace bigrain::quant

@@ -39,7 +39,8 @@ using HadamardFn = void (*)(float* x, size_t size);
 
 // Register-tiled inner products for exact search:
 // out[r * out_stride + c] = sum_k a[r * dim + k] * packed_b[k * tile_cols + c]
-// for r < rows (rows <= tile_rows), c < tile_cols.
+// for r < rows (rows <= tile_rows), c < tile_cols. gemm_tile uses fused multiply-adds, so its bits
+// differ among instruction sets; gemm_tile_rounded rounds every product, and its bits do not.
 using GemmTileFn = void (*)(const float* a, size_t rows, const float* packed_b, size_t dim,
                             float* out, size_t out_stride);
 
@@ -63,7 +64,7 @@ struct Kernels {
   DistanceFn distance[kMetricCount][kDtypeCount];
   ScoreCodesFn score_codes;
   HadamardFn hadamard;
-  GemmTileFn gemm_tile;
+  GemmTileFn gemm_tile, gemm_tile_rounded;
   size_t gemm_tile_rows, gemm_tile_cols;
   FastScanFn fast_scan;
   NearestTileFn nearest_tile;

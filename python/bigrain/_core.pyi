@@ -106,6 +106,46 @@ class PQ(metaclass=_Pybind11Type):
     def dim(self) -> int: ...
     def code_size(self) -> int: ...
 
+class OPQ(metaclass=_Pybind11Type):
+    def __init__(
+        self,
+        rotation: npt.NDArray[np.float32],
+        m: int,
+        bits: int,
+        codebooks: npt.NDArray[np.float32],
+    ) -> None: ...
+    @staticmethod
+    def fit(
+        x: npt.NDArray[Any],
+        d_out: int,
+        m: int,
+        bits: int,
+        n_iter: int,
+        iterations: int,
+        seed: int,
+        threads: int,
+        progress: _Progress,
+    ) -> OPQ: ...
+    def rotation(self) -> npt.NDArray[np.float32]: ...
+    def encode(self, x: npt.NDArray[Any], codes: npt.NDArray[np.uint8], threads: int) -> None: ...
+    def decode(
+        self, codes: npt.NDArray[np.uint8], x: npt.NDArray[np.float32], threads: int
+    ) -> None: ...
+    def distance(
+        self,
+        queries: npt.NDArray[np.float32],
+        codes: npt.NDArray[np.uint8],
+        metric: str,
+        distances: npt.NDArray[np.float32],
+        threads: int,
+    ) -> None: ...
+    def error_bound(
+        self, queries: npt.NDArray[np.float32], metric: str, bounds: npt.NDArray[np.float32]
+    ) -> None: ...
+    def codebooks(self) -> npt.NDArray[np.float32]: ...
+    def dim(self) -> int: ...
+    def code_size(self) -> int: ...
+
 def exact_search(
     base: npt.NDArray[Any],
     queries: npt.NDArray[Any],

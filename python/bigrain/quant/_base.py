@@ -107,7 +107,7 @@ def check_threads(threads: Any) -> int:
     return check_limit(threads, "threads") or _core.usable_cores()
 
 
-def not_fitted(quantizer: object, other: str) -> ValueError:
-    """Return the error of a call that needs a fitted quantizer; `other`: how else to get one."""
+def not_fitted(quantizer: object) -> ValueError:
+    """Return the error of a call that needs a fitted quantizer."""
     name = type(quantizer).__name__
-    return ValueError(f"{name}: not fitted; call fit(x) first, or make it with {other}")
+    return ValueError(f"{name}: not fitted; call fit(x) first, or make one from trained arrays")
