@@ -23,18 +23,35 @@ constexpr size_t kTaskRows = 8192;
 size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
 
 // sums[i] = the sum over subs of tables[sub][code_i], for `rows` codes; subs in order.
-void sum_entries(const PqShape& shape, const float* tables, const uint8_t* codes, size_t rows,
-                 float* sums) {
-  const size_t size = shape.code_size(), k = shape.centroids();
+template <uint32_t kBits>
+void sum_entries_of(const PqShape& shape, const float* tables, const uint8_t* codes, size_t rows,
+                    float* sums) {
+  constexpr size_t k = size_t{1} << kBits;
+  const size_t size = shape.code_size();
   for (size_t i = 0; i < rows; i += kRows) {
     const size_t count = std::min(kRows, rows - i);
     const uint8_t* code[kRows];
     for (size_t r = 0; r < kRows; ++r) code[r] = codes + (i + std::min(r, count - 1)) * size;
     float sum[kRows] = {};
-    for (size_t sub = 0; sub < shape.subs; ++sub)
-      for (size_t r = 0; r < kRows; ++r) sum[r] += tables[sub * k + shape.code(code[r], sub)];
+    const float* table = tables;
+    for (size_t sub = 0; sub < shape.subs; ++sub, table += k) {
+#pragma GCC unroll 8
+      for (size_t r = 0; r < kRows; ++r) {
+        if constexpr (kBits == 8) {
+          sum[r] += table[code[r][sub]];
+        } else {
+          sum[r] += table[code[r][sub / 2] >> (sub % 2 * 4) & 15];
+        }
+      }
+    }
     std::copy_n(sum, count, sums + i);
   }
+}
+
+void sum_entries(const PqShape& shape, const float* tables, const uint8_t* codes, size_t rows,
+                 float* sums) {
+  const auto sum = shape.bits == 8 ? sum_entries_of<8> : sum_entries_of<4>;
+  sum(shape, tables, codes, rows, sums);
 }
 
 // 4-bit codes as fast_scan reads them; codes past the end are zero.
