@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <utility>
 
 #include "simd/kernels.h"
 
@@ -24,48 +25,72 @@ void rotate_rows(float* a, float* b, size_t dim, float cosine, float sine) {
   }
 }
 
+class Jacobi {
+ public:
+  Jacobi(std::vector<float> c, size_t dim)
+      : dim_(dim),
+        rows_(std::move(c)),
+        vectors_(dim * dim),
+        squares_(dim),
+        negated_dot_(simd::active_kernels().distance_of(Metric::ip, Dtype::f32)) {
+    for (size_t i = 0; i < dim; ++i) vectors_[i * (dim + 1)] = 1;
+    measure();
+  }
+
+  void sweep(Monitor& monitor) {
+    for (size_t i = 0; i + 1 < dim_; ++i) {
+      monitor.check();
+      for (size_t j = i + 1; j < dim_; ++j) make_orthogonal(i, j);
+    }
+    measure();
+  }
+
+  Eigen result() const {
+    std::vector<size_t> order(dim_);
+    std::iota(order.begin(), order.end(), size_t{0});
+    std::stable_sort(order.begin(), order.end(),
+                     [&](size_t a, size_t b) { return squares_[a] > squares_[b]; });
+    Eigen eigen{std::vector<float>(dim_ * dim_), std::vector<double>(dim_)};
+    for (size_t i = 0; i < dim_; ++i) {
+      eigen.values[i] = std::sqrt(std::max(squares_[order[i]], 0.0));
+      std::copy_n(&vectors_[order[i] * dim_], dim_, &eigen.vectors[i * dim_]);
+    }
+    return eigen;
+  }
+
+ private:
+  void measure() {
+    for (size_t i = 0; i < dim_; ++i)
+      squares_[i] = -static_cast<double>(negated_dot_(&rows_[i * dim_], &rows_[i * dim_], dim_));
+  }
+
+  void make_orthogonal(size_t i, size_t j) {
+    float *a = &rows_[i * dim_], *b = &rows_[j * dim_];
+    const double dot = -static_cast<double>(negated_dot_(a, b, dim_));
+    if (std::fabs(dot) <= kOrthogonal * std::sqrt(squares_[i] * squares_[j])) return;
+    // The rotation by the smaller angle that makes both rows orthogonal.
+    const double zeta = (squares_[i] - squares_[j]) / (2 * dot);
+    const double tangent = std::copysign(1 / (std::fabs(zeta) + std::sqrt(1 + zeta * zeta)), zeta);
+    const double cosine = 1 / std::sqrt(1 + tangent * tangent), sine = cosine * tangent;
+    rotate_rows(a, b, dim_, static_cast<float>(cosine), static_cast<float>(sine));
+    rotate_rows(&vectors_[i * dim_], &vectors_[j * dim_], dim_, static_cast<float>(cosine),
+                static_cast<float>(sine));
+    squares_[i] += tangent * dot;
+    squares_[j] = std::max(squares_[j] - tangent * dot, 0.0);
+  }
+
+  size_t dim_;
+  std::vector<float> rows_, vectors_;
+  std::vector<double> squares_;
+  simd::DistanceFn negated_dot_;
+};
+
 }  // namespace
 
 Eigen eigen_of(std::vector<float> c, size_t dim, Monitor& monitor) {
-  const simd::DistanceFn negated_dot = simd::active_kernels().distance_of(Metric::ip, Dtype::f32);
-  std::vector<float> vectors(dim * dim);
-  for (size_t i = 0; i < dim; ++i) vectors[i * (dim + 1)] = 1;
-  std::vector<double> squares(dim);
-  const auto measure = [&] {
-    for (size_t i = 0; i < dim; ++i)
-      squares[i] = -static_cast<double>(negated_dot(&c[i * dim], &c[i * dim], dim));
-  };
-  for (int sweep = 0; sweep < kSweeps; ++sweep) {
-    measure();
-    for (size_t i = 0; i + 1 < dim; ++i) {
-      monitor.check();
-      for (size_t j = i + 1; j < dim; ++j) {
-        float *a = &c[i * dim], *b = &c[j * dim];
-        const double dot = -static_cast<double>(negated_dot(a, b, dim));
-        if (std::fabs(dot) <= kOrthogonal * std::sqrt(squares[i] * squares[j])) continue;
-        // The rotation by the smaller angle that makes both rows orthogonal.
-        const double zeta = (squares[i] - squares[j]) / (2 * dot);
-        const double tangent = std::copysign(1 / (std::fabs(zeta) + std::hypot(1, zeta)), zeta);
-        const double cosine = 1 / std::hypot(1, tangent), sine = cosine * tangent;
-        rotate_rows(a, b, dim, static_cast<float>(cosine), static_cast<float>(sine));
-        rotate_rows(&vectors[i * dim], &vectors[j * dim], dim, static_cast<float>(cosine),
-                    static_cast<float>(sine));
-        squares[i] += tangent * dot;
-        squares[j] = std::max(squares[j] - tangent * dot, 0.0);
-      }
-    }
-  }
-  measure();
-  std::vector<size_t> order(dim);
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return squares[a] > squares[b]; });
-  Eigen eigen{std::vector<float>(dim * dim), std::vector<double>(dim)};
-  for (size_t i = 0; i < dim; ++i) {
-    eigen.values[i] = std::sqrt(std::max(squares[order[i]], 0.0));
-    std::copy_n(&vectors[order[i] * dim], dim, &eigen.vectors[i * dim]);
-  }
-  return eigen;
+  Jacobi jacobi(std::move(c), dim);
+  for (int sweep = 0; sweep < kSweeps; ++sweep) jacobi.sweep(monitor);
+  return jacobi.result();
 }
 
 }  // namespace bigrain::quant

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <utility>
 
 #include "quant/eigen.h"
 #include "quant/kmeans.h"
@@ -100,16 +101,22 @@ class RotationTrainer {
                   params_.pq.threads, monitor_);
     const Eigen eigen = eigen_of(std::move(covariance), dim_, monitor_);
     rotation_.assign(dim_ * shape_.dim, 0.0f);
-    std::vector<double> logs(shape_.subs);
+    // Products as exponent and mantissa: they would overflow, and a logarithm's bits depend on the
+    // machine's library.
+    std::vector<std::pair<int, double>> products(shape_.subs, {1, 0.5});
     std::vector<size_t> used(shape_.subs);
     for (size_t i = 0; i < shape_.dim; ++i) {
       size_t to = shape_.subs;
       for (size_t sub = 0; sub < shape_.subs; ++sub)
-        if (used[sub] < shape_.length(sub) && (to == shape_.subs || logs[sub] < logs[to])) to = sub;
+        if (used[sub] < shape_.length(sub) && (to == shape_.subs || products[sub] < products[to]))
+          to = sub;
       const size_t column = shape_.first(to) + used[to]++;
+      // At least 1, also where nothing varies: a product must not fall as eigenvectors come in.
       const double share = eigen.values[i] / eigen.values[0];
-      // At least 0: a sub-vector's product must grow with every eigenvector.
-      if (share > kLeastVariance) logs[to] += std::log(share / kLeastVariance);
+      auto& [exponent, mantissa] = products[to];
+      int shift = 0;
+      mantissa = std::frexp(mantissa * std::max(1.0, share / kLeastVariance), &shift);
+      exponent += shift;
       for (size_t k = 0; k < dim_; ++k)
         rotation_[k * shape_.dim + column] = eigen.vectors[i * dim_ + k];
     }

@@ -31,6 +31,37 @@ inline constexpr size_t kNearestCols = kNearestVectors<V> * V::kLanes;
 // What callers may size their arrays by.
 inline constexpr size_t kNearestMaxRows = 8, kNearestMaxCols = 48;
 
+// One group of centroids, the first of which is number `first`.
+template <class V>
+inline __attribute__((always_inline)) void nearest_group(const float* panel, const float* row,
+                                                         const float* offsets, size_t dim,
+                                                         size_t first, typename V::F* best,
+                                                         typename V::Index* index) {
+  constexpr size_t kRows = kNearestRows<V>, kVectors = kNearestVectors<V>;
+  typename V::F acc[kRows][kVectors];
+#pragma GCC unroll 8
+  for (size_t r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+    for (size_t v = 0; v < kVectors; ++v) acc[r][v] = V::set1(offsets[r]);
+  for (size_t k = 0; k < dim; ++k, row += kRows, panel += kNearestCols<V>) {
+    typename V::F column[kVectors];
+#pragma GCC unroll 4
+    for (size_t v = 0; v < kVectors; ++v) column[v] = V::load(panel + v * V::kLanes);
+#pragma GCC unroll 8
+    for (size_t r = 0; r < kRows; ++r) {
+      const typename V::F value = V::set1(row[r]);
+#pragma GCC unroll 4
+      for (size_t v = 0; v < kVectors; ++v) acc[r][v] = V::add(acc[r][v], V::mul(value, column[v]));
+    }
+  }
+#pragma GCC unroll 8
+  for (size_t r = 0; r < kRows; ++r) {
+    const typename V::Index candidate = V::set1_index(static_cast<uint32_t>(first + r));
+#pragma GCC unroll 4
+    for (size_t v = 0; v < kVectors; ++v) V::keep_less(best[v], index[v], acc[r][v], candidate);
+  }
+}
+
 template <class V>
 void nearest_tile(const float* panel, const float* centroids, const float* offsets, size_t groups,
                   size_t dim, float* scores, uint32_t* ids) {
@@ -42,33 +73,8 @@ void nearest_tile(const float* panel, const float* centroids, const float* offse
     best[v] = V::set1(__builtin_inff());
     index[v] = V::set1_index(0);
   }
-  for (size_t group = 0; group < groups; ++group) {
-    typename V::F acc[kRows][kVectors];
-#pragma GCC unroll 8
-    for (size_t r = 0; r < kRows; ++r)
-#pragma GCC unroll 4
-      for (size_t v = 0; v < kVectors; ++v) acc[r][v] = V::set1(offsets[group * kRows + r]);
-    const float* row = centroids + group * dim * kRows;
-    for (size_t k = 0; k < dim; ++k, row += kRows) {
-      typename V::F column[kVectors];
-#pragma GCC unroll 4
-      for (size_t v = 0; v < kVectors; ++v)
-        column[v] = V::load(panel + k * kNearestCols<V> + v * V::kLanes);
-#pragma GCC unroll 8
-      for (size_t r = 0; r < kRows; ++r) {
-        const typename V::F value = V::set1(row[r]);
-#pragma GCC unroll 4
-        for (size_t v = 0; v < kVectors; ++v)
-          acc[r][v] = V::add(acc[r][v], V::mul(value, column[v]));
-      }
-    }
-#pragma GCC unroll 8
-    for (size_t r = 0; r < kRows; ++r) {
-      const typename V::Index candidate = V::set1_index(static_cast<uint32_t>(group * kRows + r));
-#pragma GCC unroll 4
-      for (size_t v = 0; v < kVectors; ++v) V::keep_less(best[v], index[v], acc[r][v], candidate);
-    }
-  }
+  for (size_t first = 0; first < groups * kRows; first += kRows)
+    nearest_group<V>(panel, centroids + first * dim, offsets + first, dim, first, best, index);
   for (size_t v = 0; v < kVectors; ++v) {
     V::store(scores + v * V::kLanes, best[v]);
     V::store_index(ids + v * V::kLanes, index[v]);
