@@ -130,6 +130,17 @@ struct Avx2 {
     _mm_storeu_ps(out, finish4(nibble_dots(sums(acc), query.sum), query.factor, constants));
   }
 
+  using Index = __m256i;
+  static Index set1_index(uint32_t value) { return _mm256_set1_epi32(static_cast<int>(value)); }
+  static void keep_less(F& best, Index& index, F score, Index candidate) {
+    const __m256 less = _mm256_cmp_ps(score, best, _CMP_LT_OQ);
+    best = _mm256_blendv_ps(best, score, less);
+    index = _mm256_blendv_epi8(index, candidate, _mm256_castps_si256(less));
+  }
+  static void store_index(uint32_t* p, Index value) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), value);
+  }
+
   static constexpr size_t kScanSubs = 2;
   struct ScanSums {
     __m256i low_dirty, low_odd, high_dirty, high_odd;  // see x86_scan.h; a lane per sub-code

@@ -154,6 +154,15 @@ struct Avx512 {
     _mm_storeu_ps(out, finish4(nibble_dots(sums(acc), query.sum), query.factor, constants));
   }
 
+  using Index = __m512i;
+  static Index set1_index(uint32_t value) { return _mm512_set1_epi32(static_cast<int>(value)); }
+  static void keep_less(F& best, Index& index, F score, Index candidate) {
+    const __mmask16 less = _mm512_cmp_ps_mask(score, best, _CMP_LT_OQ);
+    best = _mm512_mask_mov_ps(best, less, score);
+    index = _mm512_mask_mov_epi32(index, less, candidate);
+  }
+  static void store_index(uint32_t* p, Index value) { _mm512_storeu_si512(p, value); }
+
   static constexpr size_t kScanSubs = 4;
   struct ScanSums {
     __m512i low_dirty, low_odd, high_dirty, high_odd;  // see x86_scan.h; a lane per sub-code

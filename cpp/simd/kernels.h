@@ -48,7 +48,8 @@ using HadamardFn = void (*)(float* x, size_t size);
 
 // Register-tiled inner products for exact search:
 // out[r * out_stride + c] = sum_k a[r * dim + k] * packed_b[k * tile_cols + c]
-// for r < rows (rows <= tile_rows), c < tile_cols.
+// for r < rows (rows <= tile_rows), c < tile_cols. gemm_tile uses fused multiply-adds, so its bits
+// differ among instruction sets; gemm_tile_rounded rounds every product, and its bits do not.
 using GemmTileFn = void (*)(const float* a, size_t rows, const float* packed_b, size_t dim,
                             float* out, size_t out_stride);
 
@@ -82,6 +83,15 @@ inline constexpr size_t kSmallestMax = 32;
 using SmallestFn = size_t (*)(const float* values, size_t count, size_t k, float* kept,
                               uint32_t* positions);
 
+// For each of the nearest_cols points of a panel (panel[k * nearest_cols + c]) the centroid of
+// smallest score = offset[j] + sum_k centroid_j[k] * point[k], ties by the smaller j; both arrays
+// of results have nearest_cols entries. Centroids lie in groups of nearest_rows, k-major:
+// centroids[(g * dim + k) * nearest_rows + r] is coordinate k of centroid g * nearest_rows + r;
+// the last group is filled up with centroids whose offset is +infinity. Sums run over k in order,
+// each product rounded, from the offset on, so every instruction set gives the same bits.
+using NearestTileFn = void (*)(const float* panel, const float* centroids, const float* offsets,
+                               size_t groups, size_t dim, float* scores, uint32_t* ids);
+
 struct Kernels {
   Isa isa;
   const char* name;  // as BIGRAIN_SIMD spells it
@@ -89,12 +99,14 @@ struct Kernels {
   ScoreCodesFn score_codes;
   ScoreCodes4Fn score_codes4;
   HadamardFn hadamard;
-  GemmTileFn gemm_tile;
+  GemmTileFn gemm_tile, gemm_tile_rounded;
   size_t gemm_tile_rows, gemm_tile_cols;
   FastScanFn fast_scan;
   DistanceTileFn distance_tile;
   size_t code_tile_rows, code_tile_cols;
   SmallestFn smallest;
+  NearestTileFn nearest_tile;
+  size_t nearest_rows, nearest_cols;
 
   DistanceFn distance_of(Metric metric, Dtype dtype) const {
     return distance[static_cast<size_t>(metric)][static_cast<size_t>(dtype)];

@@ -108,6 +108,15 @@ struct Neon {
     return scale_bias[1] + (factor * scale_bias[0]) * static_cast<float>(dot);
   }
 
+  using Index = uint32x4_t;
+  static Index set1_index(uint32_t value) { return vdupq_n_u32(value); }
+  static void keep_less(F& best, Index& index, F score, Index candidate) {
+    const uint32x4_t less = vcltq_f32(score, best);
+    best = vbslq_f32(less, score, best);
+    index = vbslq_u32(less, candidate, index);
+  }
+  static void store_index(uint32_t* p, Index value) { vst1q_u32(p, value); }
+
   static constexpr size_t kScanSubs = 1;
   struct ScanSums {
     uint16x8_t of[kScanVectors / 8];

@@ -88,6 +88,15 @@ struct Scalar {
       out[j] = finish_one(2 * acc[j] - 15 * query.sum, query.factor, constants[j]);
   }
 
+  using Index = U;
+  static Index set1_index(uint32_t value) { return Index{value, value, value, value}; }
+  static void keep_less(F& best, Index& index, F score, Index candidate) {
+    const auto less = score < best;
+    best = less ? score : best;
+    index = less ? candidate : index;
+  }
+  static void store_index(uint32_t* p, Index value) { __builtin_memcpy(p, &value, sizeof value); }
+
   static constexpr size_t kScanSubs = 1;
   struct ScanSums {
     uint16_t of[kScanVectors];

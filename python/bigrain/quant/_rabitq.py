@@ -3,25 +3,39 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from bigrain import _core
-from bigrain._checks import Metric, check_integer, check_limit, check_metric
+from bigrain._checks import Metric, check_integer, check_metric
 from bigrain._progress import Progress, reporting
-from bigrain.quant._checks import as_asked, as_codes, check_epsilon
-from bigrain.quant._rotated import F32, RotatedQuantizer
+from bigrain.quant import _base
+from bigrain.quant._rotated import RotatedQuantizer
 
 MIN_BITS, MAX_BITS = 1, 8
+
+
+def check_epsilon(value: Any) -> float:
+    """Return a number of standard errors: finite and at least 0."""
+    if isinstance(value, bool):
+        raise TypeError("epsilon: expected a number, found a bool")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"epsilon: expected a number, found {value!r}") from None
+    if not (math.isfinite(number) and 0 <= number <= 1e6):
+        raise ValueError(f"epsilon: expected 0 to 1e6, found {number}")
+    return number
 
 
 class DistanceBounds(NamedTuple):
     """Distances with the ends of their intervals, (rows, n) float32 each."""
 
-    estimate: F32
-    lower: F32
-    upper: F32
+    estimate: _base.Floats
+    lower: _base.Floats
+    upper: _base.Floats
 
 
 class RaBitQ(RotatedQuantizer):
@@ -88,9 +102,9 @@ class RaBitQ(RotatedQuantizer):
         core = self._fitted()
         metric = check_metric(metric)
         epsilon = check_epsilon(epsilon)
-        asked, single = as_asked(queries, core.dim, metric)
-        records = as_codes(codes, core.code_size)
-        threads = check_limit(threads, "threads")
+        asked, single = _base.check_queries(queries, core.dim, metric)
+        records = _base.check_codes(codes, core.code_size)
+        threads = _base.check_threads(threads)
         shape = (asked.shape[0], records.shape[0])
         out = DistanceBounds(*(np.empty(shape, np.float32) for _ in range(3)))
         with reporting(progress, "distance bounds", "pairs") as callback:

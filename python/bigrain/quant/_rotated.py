@@ -10,11 +10,10 @@ import numpy.typing as npt
 
 from bigrain import _core
 from bigrain._arrays import to_numpy
-from bigrain._checks import MAX_SEED, Metric, check_integer, check_limit, check_metric
+from bigrain._checks import Metric, check_limit, check_metric
 from bigrain._progress import Progress, reporting
-from bigrain.quant._checks import as_asked, as_codes, as_rows, as_sample
+from bigrain.quant import _base
 
-F32: TypeAlias = npt.NDArray[np.float32]
 Core: TypeAlias = _core.Rabitq | _core.ScalarQuantizer
 Self = TypeVar("Self", bound="RotatedQuantizer")
 
@@ -38,7 +37,7 @@ class RotatedQuantizer:
 
     def _fitted(self) -> Any:
         if self._core is None:
-            raise ValueError(f"{type(self).__name__} is not fitted: call fit(x) first")
+            raise _base.not_fitted(self)
         return self._core
 
     @property
@@ -62,7 +61,7 @@ class RotatedQuantizer:
         return int(self._fitted().code_size)
 
     @property
-    def centre(self) -> F32:
+    def centre(self) -> _base.Floats:
         """The (dim,) float32 vector that is subtracted before the rotation; a copy."""
         return np.asarray(self._fitted().centre())
 
@@ -85,9 +84,9 @@ class RotatedQuantizer:
         Returns:
             self. Codes of an earlier fit do not fit any more.
         """
-        rows = as_sample(x)
-        seed = check_integer(seed, "seed", 0, MAX_SEED)
-        threads = check_limit(threads, "threads")
+        rows = _base.check_training(x, 1, "to fit to")
+        seed = _base.check_seed(seed)
+        threads = _base.check_threads(threads)
         with reporting(progress, "fit", "vectors") as callback:
             self._core = self._TYPE.fit(rows, self._bits, seed, threads, callback)
         return self
@@ -108,25 +107,25 @@ class RotatedQuantizer:
 
     def encode(
         self, x: Any, *, threads: int = 0, progress: Progress = None
-    ) -> npt.NDArray[np.uint8]:
+    ) -> _base.Codes:
         """Return the (n, code_size) records of (n, dim) vectors.
 
         A record is self-contained and in native byte order. The same input gives the same bytes
         with any number of threads and any instruction set.
         """
         core = self._fitted()
-        rows = as_rows(x, core.dim)
-        threads = check_limit(threads, "threads")
+        rows = _base.check_rows(x, core.dim)
+        threads = _base.check_threads(threads)
         codes = np.empty((rows.shape[0], core.code_size), np.uint8)
         with reporting(progress, "encode", "vectors") as callback:
             core.encode(rows, codes, threads, callback)
         return codes
 
-    def decode(self, codes: Any, *, threads: int = 0, progress: Progress = None) -> F32:
+    def decode(self, codes: Any, *, threads: int = 0, progress: Progress = None) -> _base.Floats:
         """Return the (n, dim) float32 vectors that records stand for, with least squared error."""
         core = self._fitted()
-        records = as_codes(codes, core.code_size)
-        threads = check_limit(threads, "threads")
+        records = _base.check_codes(codes, core.code_size)
+        threads = _base.check_threads(threads)
         out = np.empty((records.shape[0], core.dim), np.float32)
         with reporting(progress, "decode", "vectors") as callback:
             core.decode(records, out, threads, callback)
@@ -140,7 +139,7 @@ class RotatedQuantizer:
         *,
         threads: int = 0,
         progress: Progress = None,
-    ) -> F32:
+    ) -> _base.Floats:
         """Return the (rows, n) float32 distances of queries to records; (n,) for a 1-D query.
 
         "l2" is squared and at least 0, "ip" negated, "cosine" 1 - similarity. For vectors of length
@@ -148,9 +147,9 @@ class RotatedQuantizer:
         """
         core = self._fitted()
         metric = check_metric(metric)
-        asked, single = as_asked(queries, core.dim, metric)
-        records = as_codes(codes, core.code_size)
-        threads = check_limit(threads, "threads")
+        asked, single = _base.check_queries(queries, core.dim, metric)
+        records = _base.check_codes(codes, core.code_size)
+        threads = _base.check_threads(threads)
         out = np.empty((asked.shape[0], records.shape[0]), np.float32)
         with reporting(progress, "distance", "pairs") as callback:
             core.distance(asked, records, metric, out, threads, callback)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from bigrain import _core
-from bigrain._checks import check_integer
+from bigrain.quant import _base
 from bigrain.quant._rotated import RotatedQuantizer
 
 
@@ -36,6 +36,4 @@ class ScalarQuantizer(RotatedQuantizer):
 
     @staticmethod
     def _check_bits(bits: Any) -> int:
-        if check_integer(bits, "bits", 4, 8) not in (4, 8):
-            raise ValueError(f"bits: expected 4 or 8, found {bits}")
-        return int(bits)
+        return _base.check_bits(bits)
