@@ -105,9 +105,7 @@ class RotatedQuantizer:
         self._core = cls._TYPE.from_parts(self._bits, middle, np.ascontiguousarray(bytes_))
         return self
 
-    def encode(
-        self, x: Any, *, threads: int = 0, progress: Progress = None
-    ) -> _base.Codes:
+    def encode(self, x: Any, *, threads: int = 0, progress: Progress = None) -> _base.Codes:
         """Return the (n, code_size) records of (n, dim) vectors.
 
         A record is self-contained and in native byte order. The same input gives the same bytes
