@@ -83,7 +83,7 @@ class Index(IndexHandle):
                 "partitioned" by comparing all points within small overlapping neighbourhoods, which
                 is faster and as good. "auto" takes it from 4,096 vectors on.
             build_width: L, how far candidates are sought, 1 to 4,096: the width of those searches,
-                or 4/3 of the nearest that a point keeps from its neighbourhoods.
+                or 4 per neighbourhood that a vector lies in.
             alpha: factor of RobustPrune, 0.5 to 4; at most 1 for "ip". None: 1.2, for "ip" 0.9.
             code_dim: dimensions of the codes, 1 to dim. Below dim, codes are those of the vectors'
                 leading principal components (LeanVec, TMLR 2024): shorter, and read faster. None
