@@ -455,8 +455,9 @@ def test_choices_and_fractions(index: Index, tmp_path: Any) -> None:
 
 
 def test_contradictory_parameters(index: Index, queries: Any) -> None:
-    with pytest.raises(ValueError, match="width: expected 20"):
-        index.search(queries, 20, width=19)
+    with pytest.raises(ValueError, match="width: expected 1 to"):
+        index.search(queries, 20, width=0)
+    assert (index.search(queries, 20, width=1).ids >= 0).all()  # a window below k
     with pytest.raises(ValueError, match="rerank: expected 20"):
         index.search(queries, 20, rerank=19)
     with pytest.raises(ValueError, match="not both"):
