@@ -395,6 +395,8 @@ PARAMETERS: list[tuple[str, str, int, int]] = [
     ("tune", "threads", *_core.LIMITS["threads"][::2]),
     ("tune", "seed", 0, 2**64 - 1),
 ]
+# None is a default of these.
+OPTIONAL = ("degree", "width", "rerank")
 
 
 @pytest.mark.parametrize(("verb", "name", "least", "most"), PARAMETERS)
@@ -415,7 +417,7 @@ def test_bounds_of_integer_parameters(verb: str, name: str, least: int, most: in
     for value in (least - 1, most + 1, 2**31 if most < 2**31 else -(2**31), -(2**70), 2**70):
         with pytest.raises(ValueError, match=rf"{name}: expected {least} to {most}, found {value}"):
             call(value)
-    for value in (1.5, "3", None if name not in ("width", "rerank") else [], True, np.array([1])):
+    for value in (1.5, "3", None if name not in OPTIONAL else [], True, np.array([1])):
         with pytest.raises(TypeError, match=f"{name}: expected an integer"):
             call(value)
 
