@@ -101,13 +101,6 @@ struct Neon {
       out[j] = finish_one(2 * vaddvq_s32(acc[j]) - 15 * query.sum, query.factor, constants[j]);
   }
 
- private:
-  static float finish_one(int32_t dot, float factor, const std::byte* constants) {
-    float scale_bias[2];
-    __builtin_memcpy(scale_bias, constants, sizeof scale_bias);
-    return scale_bias[1] + (factor * scale_bias[0]) * static_cast<float>(dot);
-  }
-
   using Index = uint32x4_t;
   static Index set1_index(uint32_t value) { return vdupq_n_u32(value); }
   static void keep_less(F& best, Index& index, F score, Index candidate) {
@@ -138,6 +131,7 @@ struct Neon {
       vst1q_u32(to + 4, vaddw_high_u16(vld1q_u32(to + 4), sums.of[i]));
     }
   }
+
   static constexpr size_t kTileRows = 8, kTileVectors = 2;
   static constexpr size_t kDotLanes = 4;
   static CodeOperand repeat_four(const int8_t* four) {
@@ -146,6 +140,13 @@ struct Neon {
     return vreinterpretq_s8_s32(vdupq_n_s32(value));
   }
   static F as_floats(Dot dots, int32_t) { return vcvtq_f32_s32(dots); }
+
+ private:
+  static float finish_one(int32_t dot, float factor, const std::byte* constants) {
+    float scale_bias[2];
+    __builtin_memcpy(scale_bias, constants, sizeof scale_bias);
+    return scale_bias[1] + (factor * scale_bias[0]) * static_cast<float>(dot);
+  }
 };
 
 }  // namespace
