@@ -60,6 +60,12 @@ class Index {
   uint64_t save(const std::string& path, Monitor& monitor) const;
   std::vector<std::byte> to_bytes() const;
 
+  // How searches walk; in memory only, never in a file. `fast` packs what is needed beside the
+  // codes, deterministically (about code_dim / 8 + 8 bytes per edge); `compact`, what build and
+  // open give, drops it. Throws Error(corrupt) on an id outside the graph.
+  void set_layout(Layout layout, uint32_t threads, Monitor& monitor);
+  Layout layout() const;
+
   // `queries` has the index's dtype; an index of f16 vectors is asked with f32.
   void search(const MatrixView& queries, const SearchParams& params, const SearchOutput& output,
               Monitor& monitor) const;
