@@ -3,7 +3,7 @@
 // decide the answer.
 //
 // Threads: every const member may be called from any number of threads at once. Building, opening
-// and tune() produce or change an index and need it to themselves.
+// set_layout() and set_tuning() produce or change an index and need it to themselves.
 // Failure: every function throws bigrain::Error or std::bad_alloc and leaves the index as it was.
 #pragma once
 
