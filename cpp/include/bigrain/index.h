@@ -2,7 +2,7 @@
 // The index: a Vamana graph over 8-bit codes that decide where to look, and full vectors that
 // decide the answer.
 //
-// Threads: every const member may be called from any number of threads at once. Building, opening
+// Threads: every const member may be called from any number of threads at once. Building, opening,
 // set_layout() and set_tuning() produce or change an index and need it to themselves.
 // Failure: every function throws bigrain::Error or std::bad_alloc and leaves the index as it was.
 #pragma once
