@@ -62,6 +62,7 @@ struct IndexParts {
   Buffer signs;       // kRotationRounds x ceil(dim / 8) bytes: sign bits of the rotation
   Buffer scales;      // dim float32: coordinates are divided by these before the projection
   Buffer projection;  // code_dim x code_stride(dim) bytes: its rows, as code records
+  Buffer blocks;      // derived, in no file: the fast layout (quant/neighbour_blocks.h), or empty
   std::vector<TunePoint> tuning;     // sorted by (k, width)
   std::vector<CodeDimTrial> trials;  // sorted by code_dim; empty where none was made
 

@@ -4,6 +4,9 @@
 #include <string>
 
 #include "format/parts.h"
+#include "quant/neighbour_blocks.h"
+#include "util/monitor.h"
+#include "util/thread_pool.h"
 
 namespace bigrain {
 
@@ -29,6 +32,20 @@ void Index::set_tuning(std::vector<TunePoint> points) {
     }
   }
   parts_->tuning = std::move(points);
+}
+
+Layout Index::layout() const { return parts_->blocks.size() != 0 ? Layout::fast : Layout::compact; }
+
+void Index::set_layout(Layout layout, uint32_t threads, Monitor& monitor) {
+  if (threads > kMaxThreads) {
+    throw Error::invalid("threads: got " + std::to_string(threads) + "; expected 0 to " +
+                         std::to_string(kMaxThreads));
+  }
+  if (layout == Layout::compact) {
+    parts_->blocks = {};
+  } else {
+    quant::make_blocks(*parts_, resolve_threads(threads), monitor);
+  }
 }
 
 }  // namespace bigrain

@@ -2,6 +2,7 @@
 #include "search/greedy.h"
 
 #include <algorithm>
+#include <bit>
 #include <string>
 
 namespace bigrain::search {
@@ -35,10 +36,11 @@ void prefetch_code(const CodesView& codes, uint32_t id) {
 
 void GreedyWalk::start(const Terrain& terrain, const simd::CodeQuery& query,
                        std::span<const uint32_t> entries, uint32_t window, uint32_t capacity,
-                       GreedyScratch& scratch) {
+                       GreedyScratch& scratch, const quant::SignQuery* signs) {
   terrain_ = &terrain;
   scratch_ = &scratch;
   query_ = query;
+  signs_ = signs;
   stats_ = {};
   const size_t stride = terrain.graph.stride;
   scratch.pool.reset(window, capacity);
@@ -58,8 +60,16 @@ void GreedyWalk::start(const Terrain& terrain, const simd::CodeQuery& query,
 }
 
 void GreedyWalk::gather() {
+  Pool& pool = scratch_->pool;
+  const float score = pool.next_score(), limit = pool.worst();
+  const uint32_t vertex = pool.pop();
+  gathered_ = signs_ == nullptr ? gather_row(vertex) : gather_near(vertex, score, limit);
+  const uint32_t* batch = scratch_->batch.data();
+  for (size_t i = 0; i < gathered_; ++i) prefetch_code(terrain_->codes, batch[i]);
+}
+
+size_t GreedyWalk::gather_row(uint32_t vertex) {
   const GraphView& graph = terrain_->graph;
-  const uint32_t vertex = scratch_->pool.pop();
   const uint32_t* row = graph.row(vertex);
   uint32_t* const batch = scratch_->batch.data();
   size_t gathered = 0;
@@ -70,8 +80,25 @@ void GreedyWalk::gather() {
     batch[gathered] = id;
     gathered += scratch_->visited.insert(id) ? 1 : 0;
   }
-  for (size_t i = 0; i < gathered; ++i) prefetch_code(terrain_->codes, batch[i]);
-  gathered_ = gathered;
+  return gathered;
+}
+
+size_t GreedyWalk::gather_near(uint32_t vertex, float score, float limit) {
+  const GraphView& graph = terrain_->graph;
+  const quant::NeighbourBlocks& blocks = terrain_->blocks;
+  const uint32_t* row = graph.row(vertex);
+  uint32_t* const batch = scratch_->batch.data();
+  size_t gathered = 0;
+  for (size_t part = 0; part < blocks.parts_per_vertex(); ++part) {
+    uint32_t mask = blocks.near(*signs_, vertex, part, score, limit);
+    for (; mask != 0; mask &= mask - 1) {
+      const uint32_t id = row[part * quant::kBlockNeighbours + std::countr_zero(mask)];
+      if (id >= graph.count) throw_bad_id(vertex, id, graph.count);
+      batch[gathered] = id;
+      gathered += scratch_->visited.insert(id) ? 1 : 0;
+    }
+  }
+  return gathered;
 }
 
 void GreedyWalk::score() {
@@ -81,7 +108,10 @@ void GreedyWalk::score() {
   terrain_->score_codes(query_, terrain_->codes.records, terrain_->codes.stride, batch, gathered_,
                         scores);
   for (size_t i = 0; i < gathered_; ++i) pool.insert(scores[i], batch[i]);
-  if (pool.has_next()) prefetch_row(terrain_->graph, pool.peek());
+  if (pool.has_next()) {
+    prefetch_row(terrain_->graph, pool.peek());
+    if (signs_ != nullptr) terrain_->blocks.prefetch(pool.peek());
+  }
   stats_.hops += 1;
   stats_.code_distances += static_cast<uint32_t>(gathered_);
 }

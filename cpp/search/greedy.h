@@ -7,6 +7,10 @@
 // vertex may be scored twice (see search/visited.h). A walk is cut into steps that each end in a
 // prefetch, so that a thread can take turns between several walks and none waits for memory
 // (search/interleave.h).
+//
+// In the fast layout, gather() reads the bits packed beside the vertex and gathers only neighbours
+// that may score below the pool's worst (quant/neighbour_blocks.h). The pool holds the scores of
+// 8-bit codes either way.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +18,7 @@
 #include <vector>
 
 #include "bigrain/index.h"
+#include "quant/neighbour_blocks.h"
 #include "search/pool.h"
 #include "search/visited.h"
 #include "simd/kernels.h"
@@ -46,6 +51,7 @@ struct Terrain {
   GraphView graph;
   CodesView codes;
   simd::ScoreCodesFn score_codes = nullptr;
+  quant::NeighbourBlocks blocks = {};  // needed where a walk starts with a SignQuery
 };
 
 // Memory of one search, reused by the next one of the same thread.
@@ -59,10 +65,11 @@ struct GreedyScratch {
 // One search, step by step. Everything is borrowed.
 class GreedyWalk {
  public:
-  // `entries` are scored and become the first candidates.
+  // `entries` are scored and become the first candidates. With `signs`, the same query for the fast
+  // layout, most neighbours are passed over unscored.
   void start(const Terrain& terrain, const simd::CodeQuery& query,
              std::span<const uint32_t> entries, uint32_t window, uint32_t capacity,
-             GreedyScratch& scratch);
+             GreedyScratch& scratch, const quant::SignQuery* signs = nullptr);
 
   // Whether there is a vertex to expand.
   bool has_next() const { return scratch_->pool.has_next(); }
@@ -78,7 +85,11 @@ class GreedyWalk {
   const QueryStats& stats() const { return stats_; }
 
  private:
+  size_t gather_row(uint32_t vertex);
+  size_t gather_near(uint32_t vertex, float score, float limit);
+
   const Terrain* terrain_ = nullptr;
+  const quant::SignQuery* signs_ = nullptr;
   GreedyScratch* scratch_ = nullptr;
   simd::CodeQuery query_{};
   QueryStats stats_;

@@ -38,9 +38,11 @@ QuerySearch::QuerySearch(const IndexParts& parts, const SearchParams& params,
       terrain_{{parts.graph.as<uint32_t>().data(), parts.meta.degree, parts.meta.count},
                {parts.codes.data(), space_.stride()},
                kernels.score_codes},
+      is_fast_(parts.blocks.size() != 0),
       distance_(kernels.distance_of(parts.meta.metric, parts.meta.dtype)),
       vector_bytes_(parts.meta.dim * item_size(parts.meta.dtype)),
       k_(params.k) {
+  if (is_fast_) terrain_.blocks = quant::NeighbourBlocks(parts, kernels);
   const uint32_t width = params.width != 0 ? params.width : std::max(kDefaultWidth, k_);
   const uint32_t rerank = params.rerank != 0
                               ? std::max(params.rerank, k_)
@@ -53,10 +55,12 @@ QuerySearch::QuerySearch(const IndexParts& parts, const SearchParams& params,
 void QuerySearch::start(const void* query, QueryScratch& scratch) const {
   scratch.query = query;
   scratch.results.clear();
-  const simd::CodeQuery code = quant::prepare(space_.map_query(query, scratch.map), space_.stride(),
-                                              scratch.code.as<int8_t>().data());
+  const std::span<const float> mapped = space_.map_query(query, scratch.map);
+  const simd::CodeQuery code =
+      quant::prepare(mapped, space_.stride(), scratch.code.as<int8_t>().data());
+  if (is_fast_) scratch.signs.prepare(mapped, parts_.meta.metric);
   scratch.walk.start(terrain_, code, std::span(&parts_.meta.entry, 1), window_, capacity_,
-                     scratch.greedy);
+                     scratch.greedy, is_fast_ ? &scratch.signs : nullptr);
   next_step(scratch);
 }
 

@@ -9,6 +9,7 @@
 #include "bigrain/params.h"
 #include "format/parts.h"
 #include "quant/code_space.h"
+#include "quant/sign_query.h"
 #include "search/greedy.h"
 #include "simd/kernels.h"
 
@@ -21,6 +22,7 @@ struct QueryScratch {
   GreedyScratch greedy;
   GreedyWalk walk;
   quant::MapScratch map;
+  quant::SignQuery signs;
   Buffer code;
   std::vector<ScoredId> results;
   const void* query = nullptr;
@@ -51,6 +53,7 @@ class QuerySearch {
   const IndexParts& parts_;
   quant::CodeSpace space_;
   Terrain terrain_;
+  bool is_fast_;
   simd::DistanceFn distance_;
   size_t vector_bytes_;
   uint32_t k_, window_, capacity_, rerank_;

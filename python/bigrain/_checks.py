@@ -11,10 +11,12 @@ from bigrain import _core
 
 Metric: TypeAlias = Literal["l2", "ip", "cosine"]
 Builder: TypeAlias = Literal["auto", "vamana", "partitioned"]
+Layout: TypeAlias = Literal["compact", "fast"]
 Verify: TypeAlias = Literal["full", "header", "off"]
 
 METRICS = ("l2", "ip", "cosine")
 BUILDERS = ("auto", "vamana", "partitioned")
+LAYOUTS = ("compact", "fast")
 VERIFY_LEVELS = ("full", "header", "off")
 # build() draws from a 64-bit generator.
 MAX_SEED = 2**64 - 1
@@ -86,6 +88,11 @@ def check_metric(value: Any) -> Metric:
 def check_builder(value: Any) -> Builder:
     """Return `value` where it names a way to build."""
     return cast(Builder, _check_choice(value, "builder", BUILDERS))
+
+
+def check_layout(value: Any) -> Layout:
+    """Return `value` where it names a layout."""
+    return cast(Layout, _check_choice(value, "layout", LAYOUTS))
 
 
 def check_verify(value: Any) -> Verify:

@@ -15,12 +15,14 @@ from bigrain._arrays import as_ids, as_queries, as_vectors, check_values, make_o
 from bigrain._checks import (
     MAX_SEED,
     Builder,
+    Layout,
     Metric,
     Verify,
     check_alpha,
     check_builder,
     check_fraction,
     check_integer,
+    check_layout,
     check_limit,
     check_metric,
     check_path,
@@ -39,8 +41,8 @@ class Index(IndexHandle):
     """A Vamana graph over 8-bit codes, with the full vectors that decide the answer.
 
     Make one with `Index.build` or `Index.open`. `search`, `save`, `validate` and everything that
-    only reads may run in any number of threads at once; `tune` and `close` want the index to
-    themselves. All calls that take long release the GIL and stop within 0.3 s of Ctrl-C.
+    only reads may run in any number of threads at once; `tune`, `set_layout` and `close` want the
+    index to themselves. All calls that take long release the GIL and stop within 0.3 s of Ctrl-C.
 
     The graph and its build follow DiskANN (Subramanya et al., NeurIPS 2019), batch-parallel as in
     ParlayANN (Manohar et al., PPoPP 2024), or without searches as in PiPNN (arXiv 2602.21247).
@@ -61,6 +63,7 @@ class Index(IndexHandle):
         alpha: float | None = None,
         code_dim: int | None = None,
         train_queries: Any = None,
+        layout: Layout = "compact",
         threads: int = 0,
         seed: int = 0,
         progress: Progress = None,
@@ -91,6 +94,7 @@ class Index(IndexHandle):
                 measures on a sample what is fastest at equal recall (see `plan`).
             train_queries: (rows, dim): what searches will ask, for that measurement, where it is
                 unlike the vectors. Not stored.
+            layout: "compact", or "fast" for `set_layout` afterwards.
             threads: 0 means every core this process may use.
             seed: of the insertion order and the rotation, 0 to 2**64 - 1.
             progress: None, True for a bar, or a callable (done, total); False from it cancels.
@@ -103,6 +107,7 @@ class Index(IndexHandle):
         """
         metric = check_metric(metric)
         builder = check_builder(builder)
+        layout = check_layout(layout)
         degree = 0 if degree is None else check_limit(degree, "degree")
         build_width = check_limit(build_width, "build_width")
         factor = check_alpha(alpha, metric)
@@ -131,11 +136,18 @@ class Index(IndexHandle):
                 threads,
                 callback,
             )
+            if layout != "compact":
+                core.set_layout(layout, threads, callback)
         return cls._wrap(core)
 
     @classmethod
     def open(
-        cls: type[Self], path: Path, *, verify: Verify = "full", progress: Progress = None
+        cls: type[Self],
+        path: Path,
+        *,
+        verify: Verify = "full",
+        layout: Layout = "compact",
+        progress: Progress = None,
     ) -> Self:
         """Open an index file; it is read into memory and may be replaced or removed afterwards.
 
@@ -144,6 +156,7 @@ class Index(IndexHandle):
             verify: "full" checks every checksum, id and number, and is safe on any bytes;
                 "header" checks header and layout, and ids as they are used; "off" skips the
                 header's checksum as well.
+            layout: "compact", or "fast" for `set_layout` afterwards, on every core.
             progress: None, True for a bar, or a callable (done, total); False from it cancels.
 
         Raises:
@@ -152,10 +165,38 @@ class Index(IndexHandle):
             Cancelled: `progress` returned False.
         """
         verify = check_verify(verify)
+        layout = check_layout(layout)
         name = check_path(path)
         with reporting(progress, "open", "B") as callback:
             core = _core.Index.open(name, verify, callback)
+            if layout != "compact":
+                core.set_layout(layout, 0, callback)
         return cls._wrap(core)
+
+    def set_layout(self, layout: Layout, *, threads: int = 0, progress: Progress = None) -> None:
+        """Choose how searches walk; no other call may use the index meanwhile.
+
+        "fast" packs one bit per dimension of a point's neighbours beside it, so that searches read
+        the codes of a few of them instead of all (as in SymphonyQG, SIGMOD 2025). It takes about
+        `degree * (code_dim / 8 + 8)` bytes per vector (`stats()["bytes"]["blocks"]`) and pays with
+        a large degree, where searches are wide (docs/parameters.md). "compact", what `build` and
+        `open` give, takes none. The layout lives in memory: files and pickles do not hold it.
+
+        Args:
+            layout: "compact" or "fast".
+            threads: 0 means every core this process may use.
+            progress: None, True for a bar, or a callable (done, total); False from it cancels.
+
+        Raises:
+            ValueError: a parameter out of range.
+            CorruptIndexError: an id outside the graph (after verify="header" or "off").
+            Cancelled: `progress` returned False; the layout is unchanged.
+        """
+        core = self._opened()
+        layout = check_layout(layout)
+        threads = check_limit(threads, "threads")
+        with reporting(progress, "layout", "points") as callback:
+            core.set_layout(layout, threads, callback)
 
     @staticmethod
     def describe(path: Path) -> dict[str, Any]:

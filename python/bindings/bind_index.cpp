@@ -66,6 +66,18 @@ Index build(const py::array& vectors, const std::optional<py::array>& ids,
                      [&](Monitor& monitor) { return Index::build(view, ids_in, params, monitor); });
 }
 
+Layout layout_of(const std::string& name) {
+  if (name == "compact") return Layout::compact;
+  if (name == "fast") return Layout::fast;
+  throw Error::invalid("layout: expected 'compact' or 'fast', found '" + name + "'");
+}
+
+void set_layout(Index& self, const std::string& layout, uint32_t threads,
+                const py::object& progress) {
+  const Layout wanted = layout_of(layout);
+  run_watched(progress, [&](Monitor& monitor) { self.set_layout(wanted, threads, monitor); });
+}
+
 Index open(const std::string& path, const std::string& verify, const py::object& progress) {
   const Verify level = verify_of(verify);
   return run_watched(progress, [&](Monitor& monitor) { return Index::open(path, level, monitor); });
@@ -147,6 +159,7 @@ py::dict meta(const Index& self) {
 py::dict part_bytes(const Index& self) {
   const IndexParts& parts = self.parts();
   return py::dict(py::arg("graph") = parts.graph.size(), py::arg("codes") = parts.codes.size(),
+                  py::arg("blocks") = parts.blocks.size(),
                   py::arg("vectors") = parts.vectors.size(), py::arg("ids") = parts.ids.size(),
                   py::arg("mean") = parts.mean.size(), py::arg("signs") = parts.signs.size(),
                   py::arg("scales") = parts.scales.size(),
@@ -197,6 +210,7 @@ void register_index(py::module_& module) {
       .def_static("from_bytes", &from_bytes, arg("data"), arg("verify"))
       .def("save", &save, arg("path"), arg("progress"))
       .def("to_bytes", &to_bytes)
+      .def("set_layout", &set_layout, arg("layout"), arg("threads"), arg("progress"))
       .def("search", &search, arg("queries"), arg("k"), arg("width"), arg("rerank"), arg("threads"),
            arg("ids"), arg("distances"), arg("stats"), arg("progress"))
       .def("validate", &validate, arg("progress"))

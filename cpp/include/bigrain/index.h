@@ -2,8 +2,8 @@
 // The index: a Vamana graph over 8-bit codes that decide where to look, and full vectors that
 // decide the answer.
 //
-// Threads: every const member may be called from any number of threads at once. Building, opening
-// and tune() produce or change an index and need it to themselves.
+// Threads: every const member may be called from any number of threads at once. Building, opening,
+// set_layout() and set_tuning() produce or change an index and need it to themselves.
 // Failure: every function throws bigrain::Error or std::bad_alloc and leaves the index as it was.
 #pragma once
 
@@ -59,6 +59,12 @@ class Index {
   // number of bytes written. Saving over the file that this index was opened from is fine.
   uint64_t save(const std::string& path, Monitor& monitor) const;
   std::vector<std::byte> to_bytes() const;
+
+  // How searches walk; in memory only, never in a file. `fast` packs what is needed beside the
+  // codes, deterministically (about code_dim / 8 + 8 bytes per edge); `compact`, what build and
+  // open give, drops it. Throws Error(corrupt) on an id outside the graph.
+  void set_layout(Layout layout, uint32_t threads, Monitor& monitor);
+  Layout layout() const;
 
   // `queries` has the index's dtype; an index of f16 vectors is asked with f32.
   void search(const MatrixView& queries, const SearchParams& params, const SearchOutput& output,

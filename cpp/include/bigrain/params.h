@@ -44,6 +44,12 @@ struct BuildParams {
   uint32_t threads = 0;                       // 0: every usable core
 };
 
+// What a walk reads of each vertex that it expands.
+enum class Layout : uint8_t {
+  compact,  // its row, then the codes of all unseen neighbours
+  fast,     // one bit per dimension of its neighbours, then the codes of those that look near
+};
+
 struct SearchParams {
   uint32_t k = kDefaultK;
   uint32_t width = 0;    // W, the window that must be expanded; 0: max(kDefaultWidth, k)
