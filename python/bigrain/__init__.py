@@ -4,6 +4,7 @@
 from bigrain._core import Cancelled, CorruptIndexError, __version__
 from bigrain._exact import exact_search, recall
 from bigrain._results import (
+    CurvePoint,
     DetailedResult,
     SearchResult,
     SearchStats,
@@ -15,6 +16,7 @@ from bigrain.index import Index
 __all__ = [
     "Cancelled",
     "CorruptIndexError",
+    "CurvePoint",
     "DetailedResult",
     "Index",
     "SearchResult",

@@ -56,7 +56,8 @@ def _tune(index: Index, args: argparse.Namespace) -> None:
     with progress("tuning", "queries", quiet=args.quiet) as report:
         tuned = index.tune(recall=args.tune, threads=args.threads, progress=report)
     reached = "" if tuned.reached else f", short of {tuned.target}: raise --degree or --build-width"
-    _say(f"width {tuned.width} gives recall@{tuned.k} {tuned.recall:.4f}{reached}")
+    setting = f"width {tuned.width}, rerank {tuned.rerank}"
+    _say(f"{setting}: recall@{tuned.k} {tuned.recall:.4f}{reached}")
 
 
 def _ids(path: Path) -> Any:
