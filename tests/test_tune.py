@@ -199,3 +199,34 @@ def test_set_rows_checks_its_arguments(index: Index) -> None:
         own.set_rows(np.array([1, 2], np.uint32), row)
     with pytest.raises(ValueError, match="rows"):
         own.set_rows(np.array([1], np.int64), row)
+
+
+def test_plan_says_what_is_where_and_why(words: Any) -> None:
+    index = pickle.loads(pickle.dumps(words[0]))
+    plan = index.plan()
+    assert (plan.n, plan.dim, plan.code_dim, plan.code_bytes) == (12_000, 100, 40, 64)
+    assert plan.bytes["codes"] == 12_000 * 64
+    assert plan.total_bytes == sum(plan.bytes.values())
+    assert plan.bytes_per_vector == plan.total_bytes / 12_000
+    assert plan.trials == ()  # code_dim was given
+    assert plan.tuned == ()
+    assert "not yet" in str(plan)
+    report = index.tune(recall=0.9, sample=200)
+    (curve,) = index.plan().tuned
+    assert (curve.k, curve.settings) == (10, len(report.curve))
+    assert curve.most == np.float32(report.curve[-1].recall)
+    assert f"k=10: {curve.settings} settings" in str(index.plan())
+    assert pickle.loads(pickle.dumps(index)).plan() == index.plan()
+
+
+def test_plan_shows_the_trials_of_code_lengths() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.standard_normal((4500, 16)) @ rng.standard_normal((16, 128))
+    plan = Index.build(base.astype(np.float32)).plan()
+    assert plan.code_dim < 128
+    assert plan.code_dim in [trial.code_dim for trial in plan.trials]
+    (taken,) = (line for line in str(plan).splitlines() if "<- taken" in line)
+    assert taken.split()[0] == str(plan.code_dim)
+    empty = Index.build(np.empty((0, 8), np.float32)).plan()
+    assert empty.bytes_per_vector == 0
+    assert "0 x 8" in str(empty)

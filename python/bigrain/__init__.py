@@ -3,6 +3,7 @@
 
 from bigrain._core import Cancelled, CorruptIndexError, __version__
 from bigrain._exact import exact_search, recall
+from bigrain._plan import CodeTrial, Plan, TunedCurve
 from bigrain._results import (
     CurvePoint,
     DetailedResult,
@@ -15,13 +16,16 @@ from bigrain.index import Index
 
 __all__ = [
     "Cancelled",
+    "CodeTrial",
     "CorruptIndexError",
     "CurvePoint",
     "DetailedResult",
     "Index",
+    "Plan",
     "SearchResult",
     "SearchStats",
     "TuneReport",
+    "TunedCurve",
     "ValidationReport",
     "__version__",
     "exact_search",

@@ -57,6 +57,13 @@ def patched(core: _core.Index, patch: Patch | None) -> Iterator[None]:
         core.set_rows(patch.points, patch.saved)
 
 
+def put_back(core: _core.Index, folds: list[Fold]) -> None:
+    """Restore the graph once more: a Ctrl-C may have come just as `patched` was about to."""
+    for fold in folds:
+        if fold.patch is not None:
+            core.set_rows(fold.patch.points, fold.patch.saved)
+
+
 def given_queries(
     core: _core.Index, queries: Any, k: int, threads: int, progress: CoreProgress
 ) -> list[Fold]:

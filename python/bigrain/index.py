@@ -318,7 +318,10 @@ class Index(IndexHandle):
                 folds = _sample.left_out_queries(core, k, sample, seed, threads, callback)
             else:
                 folds = _sample.given_queries(core, queries, k, threads, callback)
-            report = _tune.calibrate(core, folds, k, target, threads, callback)
+            try:
+                report = _tune.calibrate(core, folds, k, target, threads, callback)
+            finally:
+                _sample.put_back(core, folds)
         core.set_tuning(_curve.merge_rows(core.tuning(), report))
         return report
 

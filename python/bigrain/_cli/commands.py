@@ -123,7 +123,11 @@ def _print_rows(found: SearchResult) -> None:
 
 def info(args: argparse.Namespace) -> int:
     """`bigrain info INDEX`."""
-    print(json.dumps(Index.describe(args.index), indent=2))
+    if args.plan:  # the trials and the curve lie in sections, so the file is read
+        with Index.open(args.index, verify="header") as index:
+            print(index.plan())
+    else:
+        print(json.dumps(Index.describe(args.index), indent=2))
     return 0
 
 
