@@ -96,7 +96,8 @@ def test_golden_files_open_and_answer() -> None:  # F11
         path = GOLDEN / name
         header = Index.describe(path)
         header.pop("sections")
-        assert header == expected["header"]
+        # Later versions may say more about a file, never something else.
+        assert expected["header"].items() <= header.items()
         for verify in ("full", "header", "off"):
             index = Index.open(path, verify=verify)
             assert index.validate().ok

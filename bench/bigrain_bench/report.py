@@ -26,6 +26,11 @@ RECALL_RULE = (
 def document(data: Dataset, engines: list[Measured], options: Options) -> dict[str, Any]:
     """Everything about a run, ready for json.dump."""
     rows = [_engine(engine, len(data.base)) for engine in engines]
+    return {**head(data, options), "engines": rows, "ratios": _ratios(rows)}
+
+
+def head(data: Dataset, options: Options) -> dict[str, Any]:
+    """What every document says of machine, data and rules."""
     return {
         "format": 1,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -41,29 +46,33 @@ def document(data: Dataset, engines: list[Measured], options: Options) -> dict[s
         "options": dataclasses.asdict(options),
         "recall_rule": RECALL_RULE,
         "timing_rule": "one call for the whole batch; median over alternating rounds",
-        "engines": rows,
-        "ratios": _ratios(rows),
     }
 
 
 def _engine(engine: Measured, rows: int) -> dict[str, Any]:
-    """One engine's part of the document. Memory is told by its first build: later ones reuse it."""
+    """One engine's part of the document."""
     found: dict[str, Any] = {"name": engine.plan.name, "error": engine.error, **engine.about}
     if engine.builds:
-        seconds = [built["seconds"] for built in engine.builds]
-        first = engine.builds[0]
-        found |= {
-            "build_seconds": statistics.median(seconds),
-            "build_rounds": seconds,
-            "index_bytes": first["index_bytes"],
-            "bytes_per_vector": first["index_bytes"] / rows,
-            "resident_bytes": first["resident_bytes"],
-        }
+        found |= built(engine, rows)
     timed = [point for point in engine.points if "qps" in point]
     curve = [(point["recall"], point["qps"]) for point in timed]
     found["points"] = timed
     found["qps_at"] = {f"{target:.2f}": qps_at(curve, target) for target in TARGETS}
     return found
+
+
+def built(engine: Measured, rows: int) -> dict[str, Any]:
+    """Time and memory of its builds. Memory is told by the first: later ones reuse it."""
+    seconds = [each["seconds"] for each in engine.builds]
+    first = engine.builds[0]
+    return {
+        "build_seconds": statistics.median(seconds),
+        "build_rounds": seconds,
+        "build_cpu_seconds": statistics.median(each["cpu_seconds"] for each in engine.builds),
+        "index_bytes": first["index_bytes"],
+        "bytes_per_vector": first["index_bytes"] / rows,
+        "resident_bytes": first["resident_bytes"],
+    }
 
 
 def _ratios(rows: list[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
@@ -113,7 +122,7 @@ def table(report: dict[str, Any]) -> str:
         f"{options['threads']} search and {options['build_threads']} build "
         f"thread{'s' if options['build_threads'] != 1 else ''}"
     )
-    return title + "\n" + _aligned([heads, *rows])
+    return title + "\n" + aligned([heads, *rows])
 
 
 def sweep(report: dict[str, Any]) -> str:
@@ -130,14 +139,15 @@ def sweep(report: dict[str, Any]) -> str:
             point = points.get(width, {})
             cells += [_number(point.get("recall"), ".4f"), _number(point.get("qps"), ",.0f")]
         rows.append(cells)
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def _number(value: float | None, style: str, scale: float = 1) -> str:
     return "-" if value is None else format(value * scale, style)
 
 
-def _aligned(rows: list[list[str]]) -> str:
+def aligned(rows: list[list[str]]) -> str:
+    """Columns: the first to the left, the others to the right."""
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     return "\n".join(
         "  ".join(

@@ -55,7 +55,8 @@ class Worker:
         from bigrain_bench import engines
 
         self.engine = engines.engine(engine, params)
-        self.base = np.load(base, allow_pickle=False)
+        # Mapped, so that the workers of one run share the pages.
+        self.base = np.asarray(np.load(base, mmap_mode="r", allow_pickle=False))
         self.queries = np.load(queries, allow_pickle=False)
         self.metric = metric
         return {
@@ -65,18 +66,20 @@ class Worker:
             "numpy": np.__version__,
         }
 
-    def settings(self, k: int) -> dict[str, Any]:
-        return {"settings": self.engine.settings(k)}
+    def settings(self, k: int, tuned: bool = False) -> dict[str, Any]:
+        return {"settings": self.engine.tuned_settings(k) if tuned else self.engine.settings(k)}
 
     def build(self, threads: int) -> dict[str, Any]:
         gc.collect()
+        self.base.sum()  # every page of it is resident before, and none counts as growth
         before = resident_bytes()
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         self.engine.build(self.base, self.metric, threads)
-        seconds = time.perf_counter() - start
+        seconds, busy = time.perf_counter() - start, time.process_time() - busy
         gc.collect()
         return {
             "seconds": seconds,
+            "cpu_seconds": busy,
             "resident_bytes": resident_bytes() - before,
             "index_bytes": self.engine.index_bytes(),
         }
@@ -84,17 +87,25 @@ class Worker:
     def search(
         self, k: int, setting: dict[str, int], threads: int, seconds: float, save: str | None
     ) -> dict[str, Any]:
-        """Asks the whole batch again and again until `seconds` have passed."""
-        calls, start = 0, time.perf_counter()
+        """Asks the whole batch again and again until `seconds` have passed.
+
+        A ValueError means that the engine does not take this setting: "refused" says so.
+        """
+        calls, start, busy = 0, time.perf_counter(), time.process_time()
         while True:
-            ids = self.engine.search(self.queries, k, setting, threads)
+            try:
+                ids = self.engine.search(self.queries, k, setting, threads)
+            except ValueError as error:
+                return {"refused": str(error)}
             calls += 1
             passed = time.perf_counter() - start
             if passed >= seconds:
                 break
+        busy = time.process_time() - busy
         if save:
             np.save(save, np.asarray(ids, np.int64), allow_pickle=False)
-        return {"qps": calls * len(self.queries) / passed, "calls": calls}
+        asked = calls * len(self.queries)
+        return {"qps": asked / passed, "cpu_qps": threads * asked / busy, "calls": calls}
 
     def cost(self, k: int, setting: dict[str, int]) -> dict[str, Any]:
         return {"cost": self.engine.cost(self.queries, k, setting)}

@@ -11,9 +11,9 @@ namespace bigrain::graph {
 
 namespace {
 
-// All measured in bench/LOG.md, "partitioned". Fanouts of the first levels; 1 past them.
-constexpr size_t kFanouts[] = {10, 3};
-constexpr size_t kLevels = std::size(kFanouts);
+// All measured in bench/LOG.md, "partitioned". Fanout of the second level; 1 past it.
+constexpr size_t kSecondFanout = 3;
+constexpr size_t kLevels = 2;  // those with balls that overlap
 // What balls of the last level hold on average; leaves may be twice that.
 constexpr size_t kTypicalLeaf = kMaxLeaf / 2;
 // Points per leader of the levels before the last, as in the paper.
@@ -83,8 +83,12 @@ class Carver {
     return rest;
   }
 
+  size_t fanout_of(size_t depth) const {
+    return depth == 0 ? params_.fanout : depth < kLevels ? kSecondFanout : 1;
+  }
+
   PointSets split(const PointSets& balls, size_t depth) {
-    Level level(balls, depth < kLevels ? kFanouts[depth] : 1);
+    Level level(balls, fanout_of(depth));
     parallel_for(balls.count(), 1, params_.threads, monitor_,
                  [&](size_t begin, size_t end, uint32_t) {
                    for (size_t i = begin; i < end; ++i) {
@@ -112,7 +116,7 @@ class Carver {
   // One from each of so many equal runs of the ball's ids.
   std::vector<uint32_t> choose_leaders(std::span<const uint32_t> ball, size_t depth,
                                        size_t index) const {
-    const size_t fanout = depth < kLevels ? kFanouts[depth] : 1;
+    const size_t fanout = fanout_of(depth);
     const size_t wanted =
         depth + 1 < kLevels ? ball.size() / kPointsPerLeader : ball.size() * fanout / kTypicalLeaf;
     std::vector<uint32_t> leaders(std::clamp(wanted, fanout + 1, kMaxLeaders));

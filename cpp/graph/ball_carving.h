@@ -34,12 +34,14 @@ struct PointSets {
 };
 
 struct CarvingParams {
+  uint32_t fanout;  // balls of the first level that a point joins; 1 to 32
   uint64_t seed;
   uint32_t threads;
 };
 
 // Leaves of at most kMaxLeaf points that together hold each of 0 .. count - 1 at least once; most
-// points are in 30. No leaf holds a point twice. The same for every number of threads.
+// points are in 3 * fanout of them. No leaf holds a point twice. The same for every number of
+// threads.
 inline constexpr size_t kMaxLeaf = 512;
 PointSets carve(const TileSource& source, size_t count, const CarvingParams& params,
                 Monitor& monitor);

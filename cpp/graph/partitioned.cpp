@@ -17,14 +17,23 @@ namespace bigrain::graph {
 
 namespace {
 
-// Neighbours that a point takes from a leaf (bench/LOG.md, "partitioned"); where there is one leaf
-// alone, as many as the kernel finds.
+// All in bench/LOG.md, "partitioned". Candidates that a point keeps: more of them cost time and
+// made rows of farther ones.
+size_t candidates_of(uint32_t degree) { return size_t{degree} + degree / 2; }
+
+// Balls of the first level per point: 10 at the default width.
+uint32_t fanout_of(uint32_t width) {
+  constexpr uint32_t kWidthPerBall = 12, kLeast = 2;
+  return std::clamp<uint32_t>(width / kWidthPerBall, kLeast, simd::kSmallestMax);
+}
+
+// Neighbours that a point takes from a leaf; of one that is alone, as many as the kernel finds.
 constexpr size_t kNearest = 5, kNearestOfOne = simd::kSmallestMax;
 
 // Progress is the share of the leaves, in points, and then the points linked.
-Reservoirs meet(const TileSource& source, const PointSets& leaves, size_t count, size_t capacity,
-                uint32_t threads, Monitor& monitor) {
-  Reservoirs reservoirs(count, capacity);
+Reservoirs meet(const TileSource& source, const PointSets& leaves, size_t count,
+                const VamanaParams& params, uint32_t threads, Monitor& monitor) {
+  Reservoirs reservoirs(count, candidates_of(params.degree));
   const size_t nearest = leaves.count() == 1 ? kNearestOfOne : kNearest;
   std::vector<std::unique_ptr<LeafNeighbours>> workers(threads);
   parallel_for(leaves.count(), 1, threads, monitor, [&](size_t begin, size_t end, uint32_t index) {
@@ -53,10 +62,10 @@ Buffer build_partitioned(const CodeDistances& distances, const simd::Kernels& ke
   monitor.start(2 * count);
   Linker linker(distances, count, {params.degree, params.alpha, threads}, monitor);
   {
-    const PointSets leaves = cut(distances, kernels, dim, count, {params.seed, threads}, monitor);
+    const PointSets leaves = cut(distances, kernels, dim, count,
+                                 {fanout_of(params.width), params.seed, threads}, monitor);
     const TileSource source(distances, kernels, dim, count, Geometry::graph, threads, monitor);
-    const size_t capacity = std::max<size_t>(params.degree, size_t{params.width} * 3 / 4);
-    const Reservoirs reservoirs = meet(source, leaves, count, capacity, threads, monitor);
+    const Reservoirs reservoirs = meet(source, leaves, count, params, threads, monitor);
     std::vector<uint32_t> order(count);
     std::iota(order.begin(), order.end(), 0u);
     linker.choose(order, [&](uint32_t point, LinkWorker& w) {

@@ -23,9 +23,8 @@
 
 namespace bigrain::graph {
 
-// As build_vamana; three quarters of params.width is how many candidates a point keeps, a search of
-// that width finding about as good ones. Memory on the way: some 10 bytes per unit of width and
-// point.
+// As build_vamana; params.width sets how many leaves a point lies in, 30 for 128. Memory on the
+// way: about 17 R bytes per point, and 10 for each of those leaves.
 Buffer build_partitioned(const CodeDistances& distances, const simd::Kernels& kernels, size_t dim,
                          size_t count, uint32_t entry, const VamanaParams& params,
                          Monitor& monitor);

@@ -39,7 +39,7 @@ float alpha_of(const BuildParams& params) {
 void check(const MatrixView& vectors, const int64_t* ids, const BuildParams& params) {
   check_range<uint64_t>("vectors: dimension", vectors.dim, kMinDim, kMaxDim);
   check_range<uint64_t>("vectors: number of rows", vectors.rows, 0, kMaxPoints);
-  check_range("degree", params.degree, kMinDegree, kMaxDegree);
+  if (params.degree != 0) check_range("degree", params.degree, kMinDegree, kMaxDegree);
   check_range("build_width", params.build_width, kMinBuildWidth, kMaxBuildWidth);
   check_range("threads", params.threads, 0u, kMaxThreads);
   check_range("code_dim", params.code_dim, 0u, static_cast<uint32_t>(vectors.dim));
@@ -64,6 +64,12 @@ void check_queries(const MatrixView& vectors, const MatrixView& queries) {
   throw Error::invalid("train_queries: got dimension " + std::to_string(queries.dim) + " of " +
                        name_of(queries.dtype) + "; expected " + std::to_string(vectors.dim) +
                        " of " + name_of(expected) + ", as searches will ask");
+}
+
+uint32_t degree_of(const BuildParams& params, const IndexParts& parts) {
+  if (params.degree != 0) return params.degree;
+  const bool is_short = !parts.is_projected() && code_stride(parts.meta.dim) <= kShortCodeBytes;
+  return is_short && parts.meta.count >= kPartitionedFrom ? kDefaultDegreeShort : kDefaultDegree;
 }
 
 bool is_partitioned(const BuildParams& params, uint64_t count) {
@@ -110,7 +116,6 @@ Index Index::build(const MatrixView& vectors, const int64_t* ids, const BuildPar
   meta.dtype = vectors.dtype;
   meta.dim = static_cast<uint32_t>(vectors.dim);
   meta.count = vectors.rows;
-  meta.degree = params.degree;
   meta.build_width = params.build_width;
   meta.alpha = alpha_of(params);
   meta.seed = params.seed;
@@ -120,13 +125,14 @@ Index Index::build(const MatrixView& vectors, const int64_t* ids, const BuildPar
   const uint32_t threads = resolve_threads(params.threads);
   quant::fit_mean(*parts, threads, monitor);
   choose_code_dim(*parts, params.code_dim, params.train_queries, kernels, threads, monitor);
+  meta.degree = degree_of(params, *parts);
   quant::encode_all(*parts, kernels, threads, monitor);
   if (meta.count != 0) {
     const size_t stride = code_stride(meta.code_dim);
     const graph::CodeDistances distances{
         {parts->codes.data(), stride}, kernels.score_codes, meta.metric == Metric::ip};
     meta.entry = choose_entry(distances, meta.count);
-    const graph::VamanaParams link{params.degree, params.build_width, meta.alpha, params.seed,
+    const graph::VamanaParams link{meta.degree, params.build_width, meta.alpha, params.seed,
                                    threads};
     parts->graph = is_partitioned(params, meta.count)
                        ? graph::build_partitioned(distances, kernels, meta.code_dim, meta.count,

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -20,19 +22,21 @@ namespace {
 constexpr uint64_t kLeastPoints = 4'096;
 // The second moments of more dimensions take longer to make than shorter codes would save.
 constexpr uint32_t kMostDim = 4'096;
-// Code records of 1 to 8 cache lines are tried, and only if they save a quarter of the dimensions.
-constexpr uint32_t kMostLines = 8;
+// Code records of 1 to 6 cache lines are tried, and only if they save a quarter of the dimensions.
+constexpr uint32_t kMostLines = 6;
 constexpr uint32_t kLineBytes = 64, kConstantBytes = 8;
 // Floats in the sample that the directions come from, and its bounds in rows.
 constexpr size_t kSampleFloats = size_t{1} << 22, kLeastRows = 1'024, kMostRows = 8'192;
 // Who looks for neighbours, among how many points, and for how many of them.
-constexpr size_t kAskers = 128, kPool = 8'192;
+constexpr size_t kAskers = 256, kPool = 16'384;
 // The share of true neighbours that must be among the candidates.
 constexpr double kTrialRecall = 0.98;
 // A search at recall .95 of the sets in bench/LOG.md scores about 400 codes and reads, for each,
-// half a line of graph and visited set beside the code; reading a full vector is a new address and
-// an exact distance, worth 2 lines more than its length.
-constexpr double kCodesPerQuery = 400, kLinesBesideCode = 1.0, kLinesBesideVector = 2;
+// a line of graph and visited set beside the code; reading a full vector is a new address and an
+// exact distance, worth 2 lines more than its length. Codes that need twice as many candidates for
+// kTrialK neighbours were seen to need a wider walk, too: 30 % more codes.
+constexpr double kCodesPerQuery = 400, kLinesBesideCode = 1, kLinesBesideVector = 2;
+constexpr double kWiderWalk = 0.3;
 
 std::vector<uint32_t> candidate_dims(uint32_t dim) {
   std::vector<uint32_t> dims;
@@ -68,27 +72,91 @@ quant::PrincipalDirections find_directions(const IndexParts& parts, size_t count
                                      monitor);
 }
 
-// How deep true neighbours lie in the order of their leading components.
+// Who looks for neighbours: queries, or points, and what they truly find.
+struct Askers {
+  std::vector<float> vectors;                     // one centred row each
+  std::vector<std::vector<uint32_t>> neighbours;  // kTrialK or fewer
+  std::vector<uint32_t> own;                      // the point itself, or kNobody
+
+  static constexpr uint32_t kNobody = 0xffffffffu;
+  size_t size() const { return neighbours.size(); }
+};
+
+// The rows of `from` that ask, evenly spread, in the type that exact_search wants.
+Buffer take_rows(const MatrixView& from, size_t rows, Dtype asked, size_t dim) {
+  Buffer taken(rows * dim * item_size(asked));
+  const size_t bytes = dim * item_size(from.dtype);
+  for (size_t q = 0; q < rows; ++q) {
+    const void* row = from.row(q * from.rows / rows);
+    std::byte* to = taken.data() + q * dim * item_size(asked);
+    if (asked == from.dtype) {
+      std::memcpy(to, row, bytes);
+    } else {
+      quant::load_vector(row, from.dtype, {reinterpret_cast<float*>(to), dim});
+    }
+  }
+  return taken;
+}
+
+Askers find_askers(const IndexParts& parts, const MatrixView& queries, uint32_t threads,
+                   Monitor& monitor) {
+  const size_t dim = parts.meta.dim;
+  const MatrixView base{parts.vectors.data(), parts.meta.count, dim, parts.meta.dtype};
+  const bool own = queries.rows == 0;
+  const MatrixView& from = own ? base : queries;
+  const size_t count = std::min<size_t>(kAskers, from.rows);
+  const Dtype dtype = base.dtype == Dtype::f16 ? Dtype::f32 : base.dtype;
+  const Buffer rows = take_rows(from, count, dtype, dim);
+  const uint32_t k = kTrialK + (own ? 1 : 0);
+  std::vector<int64_t> ids(count * k);
+  std::vector<float> distances(count * k);
+  exact_search(base, {rows.data(), count, dim, dtype}, parts.meta.metric, k, threads, ids.data(),
+               distances.data(), monitor);
+  Askers askers;
+  askers.vectors.resize(count * dim);
+  askers.neighbours.resize(count);
+  for (size_t q = 0; q < count; ++q) {
+    quant::load_centred(parts.meta, dtype, parts.mean.as<float>(),
+                        rows.data() + q * dim * item_size(dtype),
+                        std::span(askers.vectors).subspan(q * dim, dim));
+    askers.own.push_back(own ? static_cast<uint32_t>(q * from.rows / count) : Askers::kNobody);
+    for (size_t i = 0; i < k && askers.neighbours[q].size() < kTrialK; ++i) {
+      const int64_t id = ids[q * k + i];
+      if (id < 0 || id == int64_t{askers.own[q]}) continue;
+      askers.neighbours[q].push_back(static_cast<uint32_t>(id));
+    }
+  }
+  return askers;
+}
+
+// How deep true neighbours lie in the order of their leading components, among a sample of points.
 class Trial {
  public:
   Trial(const IndexParts& parts, const quant::PrincipalDirections& directions,
-        const simd::Kernels& kernels, uint32_t threads, Monitor& monitor)
+        const simd::Kernels& kernels)
       : parts_(parts),
         directions_(directions),
         minus_dot_(kernels.distance_of(Metric::ip, Dtype::f32)),
-        threads_(threads),
-        monitor_(monitor),
+        partial_(parts.meta.metric == Metric::ip ? minus_dot_
+                                                 : kernels.distance_of(Metric::l2, Dtype::f32)),
         dim_(parts.meta.dim),
-        most_(directions.vectors.size() / parts.meta.dim) {}
+        most_(directions.vectors.size() / parts.meta.dim),
+        rows_(std::min<size_t>(parts.meta.count, kPool)) {}
 
   // Candidates to rank for kTrialRecall, by code dimension.
-  std::vector<float> run(const MatrixView& queries, const std::vector<uint32_t>& dims) {
-    ask(queries);
-    make_pool();
+  std::vector<float> run(const Askers& askers, const std::vector<uint32_t>& dims, uint32_t threads,
+                         Monitor& monitor) {
+    pool_.resize(rows_ * most_);
+    parallel_for(rows_, 8, threads, monitor, [&](size_t begin, size_t end, uint32_t) {
+      for (size_t r = begin; r < end; ++r) {
+        const std::vector<float> y = project_point(point_of(r));
+        std::copy(y.begin(), y.end(), &pool_[r * most_]);
+      }
+    });
     std::vector<std::vector<float>> depths(dims.size());
-    for (auto& depth : depths) depth.resize(askers_ * kTrialK);
-    parallel_for(askers_, 1, threads_, monitor_, [&](size_t begin, size_t end, uint32_t) {
-      for (size_t q = begin; q < end; ++q) find_depths(q, dims, depths);
+    for (auto& depth : depths) depth.resize(askers.size() * kTrialK);
+    parallel_for(askers.size(), 1, threads, monitor, [&](size_t begin, size_t end, uint32_t) {
+      for (size_t q = begin; q < end; ++q) find_depths(askers, q, dims, depths);
     });
     std::vector<float> result;
     for (auto& depth : depths) {
@@ -100,56 +168,8 @@ class Trial {
   }
 
  private:
-  // True neighbours of the queries, or of points, which are no neighbours of themselves.
-  void ask(const MatrixView& queries) {
-    const bool own = queries.rows == 0;
-    const size_t available = own ? parts_.meta.count : queries.rows;
-    askers_ = std::min(kAskers, available);
-    const size_t bytes = dim_ * item_size(parts_.meta.dtype);
-    const uint32_t k = kTrialK + (own ? 1 : 0);
-    std::vector<int64_t> ids(askers_ * k);
-    std::vector<float> distances(askers_ * k);
-    std::vector<std::byte> rows;
-    std::vector<size_t> numbers;
-    std::vector<float> floats;
-    for (size_t q = 0; q < askers_; ++q) numbers.push_back(q * available / askers_);
-    MatrixView asked{nullptr, askers_, dim_, parts_.meta.dtype};
-    asker_vectors_.resize(askers_ * dim_);
-    for (size_t q = 0; q < askers_; ++q) {
-      const auto* row =
-          own ? row_of(parts_, numbers[q]) : static_cast<const std::byte*>(queries.row(numbers[q]));
-      rows.insert(rows.end(), row, row + (own ? bytes : dim_ * item_size(queries.dtype)));
-      load_asker(row, own ? parts_.meta.dtype : queries.dtype, q);
-    }
-    if (!own) asked.dtype = queries.dtype;
-    asked.data = rows.data();
-    if (own && parts_.meta.dtype == Dtype::f16) {  // exact search asks them with float32
-      floats.resize(askers_ * dim_);
-      for (size_t q = 0; q < askers_; ++q) {
-        quant::load_vector(rows.data() + q * bytes, Dtype::f16,
-                           std::span(floats).subspan(q * dim_, dim_));
-      }
-      asked.data = floats.data();
-      asked.dtype = Dtype::f32;
-    }
-    const MatrixView base{parts_.vectors.data(), parts_.meta.count, dim_, parts_.meta.dtype};
-    exact_search(base, asked, parts_.meta.metric, k, threads_, ids.data(), distances.data(),
-                 monitor_);
-    for (size_t q = 0; q < askers_; ++q) {
-      std::vector<uint32_t> found;
-      for (size_t i = 0; i < k; ++i) {
-        const int64_t id = ids[q * k + i];
-        if (id < 0 || (own && static_cast<size_t>(id) == numbers[q])) continue;
-        if (found.size() < kTrialK) found.push_back(static_cast<uint32_t>(id));
-      }
-      neighbours_.push_back(std::move(found));
-    }
-  }
-
-  void load_asker(const std::byte* row, Dtype dtype, size_t q) {
-    IndexMeta meta = parts_.meta;
-    const std::span<float> out = std::span(asker_vectors_).subspan(q * dim_, dim_);
-    quant::load_centred(meta, dtype, parts_.mean.as<float>(), row, out);
+  uint32_t point_of(size_t row) const {
+    return static_cast<uint32_t>(row * parts_.meta.count / rows_);
   }
 
   std::vector<float> project(std::span<const float> x) const {
@@ -160,58 +180,43 @@ class Trial {
     return y;
   }
 
-  void make_pool() {
-    const size_t rows = std::min<size_t>(parts_.meta.count, kPool);
-    pool_.resize(rows * most_);
-    parallel_for(rows, 8, threads_, monitor_, [&](size_t begin, size_t end, uint32_t) {
-      for (size_t r = begin; r < end; ++r) {
-        const std::vector<float> y = project_row(r * parts_.meta.count / rows);
-        std::copy(y.begin(), y.end(), &pool_[r * most_]);
-      }
-    });
-  }
-
-  std::vector<float> project_row(size_t row) const {
+  std::vector<float> project_point(uint32_t point) const {
     std::vector<float> x(dim_);
-    quant::load_centred(parts_, row_of(parts_, row), x);
+    quant::load_centred(parts_, row_of(parts_, point), x);
     return project(x);
   }
 
-  // Adds the part of the distance that lies in dimensions [from, to).
-  float partial(const float* a, const float* b, size_t from, size_t to) const {
-    float total = 0;
-    if (parts_.meta.metric == Metric::ip) {
-      for (size_t j = from; j < to; ++j) total -= a[j] * b[j];
-    } else {
-      for (size_t j = from; j < to; ++j) total += (a[j] - b[j]) * (a[j] - b[j]);
-    }
-    return total;
-  }
-
-  void find_depths(size_t q, const std::vector<uint32_t>& dims,
+  // depths[trial][q * kTrialK + i]: how many candidates it takes to have the i-th true neighbour.
+  void find_depths(const Askers& askers, size_t q, const std::vector<uint32_t>& dims,
                    std::vector<std::vector<float>>& depths) const {
-    const std::vector<float> y = project(std::span(asker_vectors_).subspan(q * dim_, dim_));
-    const size_t rows = pool_.size() / most_, wanted = neighbours_[q].size();
+    const std::vector<float> y = project(std::span(askers.vectors).subspan(q * dim_, dim_));
+    const std::vector<uint32_t>& wanted = askers.neighbours[q];
+    std::vector<std::vector<float>> near_rows;
+    for (uint32_t id : wanted) near_rows.push_back(project_point(id));
+    std::vector<float> others(rows_), near(wanted.size());
+    for (size_t r = 0; r < rows_; ++r) {  // neither the asker nor what it wants is in its own way
+      const uint32_t point = point_of(r);
+      if (point == askers.own[q] || std::count(wanted.begin(), wanted.end(), point) != 0) {
+        others[r] = std::numeric_limits<float>::infinity();
+      }
+    }
     const double points_per_row =
-        static_cast<double>(parts_.meta.count) / static_cast<double>(rows);
-    std::vector<float> others(rows), near(wanted);
-    std::vector<std::vector<float>> true_ones;
-    for (uint32_t id : neighbours_[q]) true_ones.push_back(project_row(id));
+        static_cast<double>(parts_.meta.count) / static_cast<double>(rows_);
     size_t from = 0;
     for (size_t trial = 0; trial < dims.size(); ++trial) {
       const size_t to = dims[trial];
-      for (size_t r = 0; r < rows; ++r) others[r] += partial(y.data(), &pool_[r * most_], from, to);
-      for (size_t i = 0; i < wanted; ++i) {
-        near[i] += partial(y.data(), true_ones[i].data(), from, to);
+      for (size_t r = 0; r < rows_; ++r) {
+        others[r] += partial_(&y[from], &pool_[r * most_ + from], to - from);
+      }
+      for (size_t i = 0; i < wanted.size(); ++i) {
+        near[i] += partial_(&y[from], &near_rows[i][from], to - from);
       }
       from = to;
-      std::vector<float> sorted(others);
-      std::sort(sorted.begin(), sorted.end());
-      for (size_t i = 0; i < kTrialK; ++i) {
-        const float distance = i < wanted ? near[i] : 0;
-        const auto before = std::lower_bound(sorted.begin(), sorted.end(), distance);
-        depths[trial][q * kTrialK + i] = static_cast<float>(
-            kTrialK + points_per_row * static_cast<double>(before - sorted.begin()));
+      for (size_t i = 0; i < wanted.size(); ++i) {
+        size_t before = 0;
+        for (float other : others) before += other < near[i] ? 1 : 0;
+        depths[trial][q * kTrialK + i] =
+            static_cast<float>(kTrialK + points_per_row * static_cast<double>(before));
       }
     }
   }
@@ -219,18 +224,17 @@ class Trial {
   const IndexParts& parts_;
   const quant::PrincipalDirections& directions_;
   simd::DistanceFn minus_dot_;
-  uint32_t threads_;
-  Monitor& monitor_;
-  size_t dim_, most_, askers_ = 0;
-  std::vector<float> asker_vectors_, pool_;
-  std::vector<std::vector<uint32_t>> neighbours_;
+  simd::DistanceFn partial_;  // of a score, over some of the dimensions: they add up
+  size_t dim_, most_, rows_;
+  std::vector<float> pool_;  // rows_ x most_
 };
 
 float cost_of(const IndexParts& parts, uint32_t code_dim, float rerank) {
   const double vector_lines =
       static_cast<double>(parts.meta.dim * item_size(parts.meta.dtype)) / kLineBytes;
   const double code_lines = code_stride(code_dim) / kLineBytes;
-  return static_cast<float>(kCodesPerQuery * (code_lines + kLinesBesideCode) +
+  const double codes = kCodesPerQuery * (1 + kWiderWalk * (rerank / kTrialK - 1));
+  return static_cast<float>(codes * (code_lines + kLinesBesideCode) +
                             rerank * (vector_lines + kLinesBesideVector));
 }
 
@@ -249,8 +253,9 @@ void choose_code_dim(IndexParts& parts, uint32_t wanted, const MatrixView& train
   const quant::PrincipalDirections directions =
       find_directions(parts, dims.back(), kernels, threads, monitor);
   if (wanted == 0) {
+    const Askers askers = find_askers(parts, train_queries, threads, monitor);
     const std::vector<float> reranks =
-        Trial(parts, directions, kernels, threads, monitor).run(train_queries, dims);
+        Trial(parts, directions, kernels).run(askers, dims, threads, monitor);
     for (size_t i = 0; i < dims.size(); ++i) {
       parts.trials.push_back({dims[i], reranks[i], cost_of(parts, dims[i], reranks[i])});
     }

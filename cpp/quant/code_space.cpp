@@ -6,6 +6,7 @@
 #include <string>
 
 #include "bigrain/error.h"
+#include "quant/mean.h"
 #include "quant/rotation.h"
 #include "quant/scalar8.h"
 #include "util/half.h"
@@ -15,10 +16,6 @@ namespace bigrain::quant {
 
 namespace {
 
-// Rows summed by one task; part of the result's definition, since float sums depend on grouping.
-constexpr size_t kBlock = 1024;
-// Blocks whose sums are kept at one time: bounds the memory of fit_mean at large d.
-constexpr size_t kStripe = 64;
 // Elements encoded at a time: some milliseconds, so that a poll is never far.
 constexpr size_t kGrainElements = size_t{1} << 18;
 
@@ -62,24 +59,10 @@ const std::byte* row_of(const IndexParts& parts, size_t i) {
   return parts.vectors.data() + i * parts.meta.dim * item_size(parts.meta.dtype);
 }
 
-// The sum of block `block` of rows.
-void sum_block(const IndexParts& parts, size_t block, double* sum) {
-  std::vector<float> x(parts.meta.dim);
-  const size_t begin = block * kBlock, end = std::min<size_t>(parts.meta.count, begin + kBlock);
-  for (size_t i = begin; i < end; ++i) {
-    load_normalised(parts.meta.metric, parts.meta.dtype, row_of(parts, i), x);
-    for (size_t j = 0; j < x.size(); ++j) sum[j] += x[j];
-  }
-}
-
 // `x` is scratch.
-void check_length(const IndexParts& parts, size_t i, std::span<float> x) {
+void check_row_length(const IndexParts& parts, size_t i, std::span<float> x) {
   load_vector(row_of(parts, i), parts.meta.dtype, x);
-  const double squared = squared_norm(x);
-  if (squared <= kMaxSquaredNorm) return;
-  throw Error::invalid("vectors: row " + std::to_string(i) + " has squared length " +
-                       std::to_string(squared) + "; expected finite values and at most 8e37, so " +
-                       "that distances fit float32; remove the row or rescale the data");
+  check_length("vectors", i, x);
 }
 
 }  // namespace
@@ -107,6 +90,15 @@ void load_centred(const IndexMeta& meta, Dtype dtype, std::span<const float> mea
                   const void* vector, std::span<float> out) {
   load_normalised(meta.metric, dtype, vector, out);
   subtract(mean, out);
+}
+
+void check_length(const char* name, size_t row, std::span<const float> x) {
+  const double squared = squared_norm(x);
+  if (squared <= kMaxSquaredNorm) return;
+  throw Error::invalid(std::string(name) + ": row " + std::to_string(row) + " has squared length " +
+                       std::to_string(squared) +
+                       "; expected finite values and at most 8e37, so that distances fit float32; "
+                       "remove the row or rescale the data");
 }
 
 CodeSpace::CodeSpace(const IndexParts& parts, const simd::Kernels& kernels)
@@ -141,27 +133,14 @@ std::span<const float> CodeSpace::map(const void* vector, Dtype dtype, MapScratc
   return scratch.mapped;
 }
 
-// Block sums in double, then added in block order: the same bits for every number of threads.
 void fit_mean(IndexParts& parts, uint32_t threads, Monitor& monitor) {
-  const size_t dim = parts.meta.dim, count = parts.meta.count;
-  parts.mean = Buffer(dim * sizeof(float));
-  if (parts.meta.metric == Metric::ip || count == 0) return;
-  const size_t blocks = (count + kBlock - 1) / kBlock;
-  std::vector<double> sums(dim), partial(std::min<size_t>(blocks, kStripe) * dim);
-  for (size_t first = 0; first < blocks; first += kStripe) {
-    const size_t stripe = std::min(blocks - first, kStripe);
-    std::fill(partial.begin(), partial.end(), 0.0);
-    parallel_for(stripe, 1, threads, monitor, [&](size_t begin, size_t end, uint32_t) {
-      for (size_t i = begin; i < end; ++i) sum_block(parts, first + i, partial.data() + i * dim);
-    });
-    for (size_t block = 0; block < stripe; ++block) {
-      for (size_t j = 0; j < dim; ++j) sums[j] += partial[block * dim + j];
-    }
-  }
-  const std::span<float> mean = parts.mean.as<float>();
-  for (size_t j = 0; j < dim; ++j) {
-    mean[j] = static_cast<float>(sums[j] / static_cast<double>(count));
-  }
+  const IndexMeta& meta = parts.meta;
+  parts.mean = Buffer(meta.dim * sizeof(float));
+  if (meta.metric == Metric::ip) return;
+  const auto load = [&](size_t i, std::span<float> x) {
+    load_normalised(meta.metric, meta.dtype, row_of(parts, i), x);
+  };
+  mean_of_rows(meta.count, load, threads, monitor, parts.mean.as<float>());
 }
 
 void set_rotation(IndexParts& parts) {
@@ -179,7 +158,7 @@ void encode_all(IndexParts& parts, const simd::Kernels& kernels, uint32_t thread
     MapScratch scratch;
     std::vector<float> x(dim);
     for (size_t i = begin; i < end; ++i) {
-      check_length(parts, i, x);
+      check_row_length(parts, i, x);
       encode(space.map_row(row_of(parts, i), scratch), parts.meta.metric, space.stride(),
              parts.codes.data() + i * space.stride());
     }

@@ -57,6 +57,10 @@ class CodeSpace {
 // Reads one vector as float32. `dim` elements of `dtype`.
 void load_vector(const void* vector, Dtype dtype, std::span<float> out);
 
+// Throws Error(invalid_argument), naming the argument and its row, unless the squared distance of
+// two rows such as `x` fits float32.
+void check_length(const char* name, size_t row, std::span<const float> x);
+
 // Reads one vector of an index, normalised under cosine, minus parts.mean.
 void load_centred(const IndexParts& parts, const void* vector, std::span<float> out);
 // The same for a vector that is not of the index, such as a query.

@@ -55,4 +55,14 @@ void rotate(std::span<const uint8_t> signs, std::span<float> x, simd::HadamardFn
   }
 }
 
+void rotate_back(std::span<const uint8_t> signs, std::span<float> x, simd::HadamardFn hadamard) {
+  const size_t row = (x.size() + 7) / 8;
+  const size_t block = std::bit_floor(x.size());
+  for (size_t round = kRotationRounds; round-- > 0;) {
+    if (block != x.size()) butterfly(x);
+    hadamard(x.data() + (round % 2 == 0 ? 0 : x.size() - block), block);
+    flip_signs(signs.data() + round * row, x);
+  }
+}
+
 }  // namespace bigrain::quant

@@ -22,4 +22,8 @@ void draw_signs(uint64_t seed, uint32_t dim, std::span<uint8_t> signs);
 // Rotates x[0..dim) in place.
 void rotate(std::span<const uint8_t> signs, std::span<float> x, simd::HadamardFn hadamard);
 
+// The inverse of rotate: every step is its own inverse, so the same steps from the last to the
+// first.
+void rotate_back(std::span<const uint8_t> signs, std::span<float> x, simd::HadamardFn hadamard);
+
 }  // namespace bigrain::quant

@@ -39,7 +39,14 @@ float largest_magnitude(std::span<const float> x) {
   return *std::max_element(lanes, lanes + kLanes);
 }
 
-// Codes of x and their constants; `codes` has room for x.size().
+int32_t sum_of(const int8_t* codes, size_t count) {
+  int32_t sum = 0;
+  for (size_t i = 0; i < count; ++i) sum += codes[i];
+  return sum;
+}
+
+}  // namespace
+
 CodeConstants quantize(std::span<const float> x, int8_t* codes) {
   if (!std::isfinite(squared_norm_of(x))) {
     throw Error::invalid(
@@ -66,17 +73,9 @@ CodeConstants quantize(std::span<const float> x, int8_t* codes) {
   return {scale, (scale * scale) * static_cast<float>(squared_code_norm)};
 }
 
-int32_t sum_of(const int8_t* codes, size_t count) {
-  int32_t sum = 0;
-  for (size_t i = 0; i < count; ++i) sum += codes[i];
-  return sum;
-}
-
 simd::CodeQuery as_query(const int8_t* codes, size_t stride, float scale) {
   return {codes, sum_of(codes, stride), -2.0f * scale};
 }
-
-}  // namespace
 
 void encode(std::span<const float> x, Metric metric, size_t stride, std::byte* record) {
   std::memset(record, 0, stride);

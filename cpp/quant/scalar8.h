@@ -27,6 +27,14 @@ struct CodeConstants {
 };
 static_assert(sizeof(CodeConstants) == 8);
 
+// Codes of x in [-127, 127] and their constants; `codes` has room for x.size(). Throws
+// Error(invalid_argument) unless x is finite with a finite squared norm.
+CodeConstants quantize(std::span<const float> x, int8_t* codes);
+
+// A prepared query of `stride` bytes of codes in the order of the records, zeros where they have
+// none.
+simd::CodeQuery as_query(const int8_t* codes, size_t stride, float scale);
+
 // Writes the `stride` bytes of one record. Throws Error(invalid_argument) unless x is finite with a
 // finite squared norm.
 void encode(std::span<const float> x, Metric metric, size_t stride, std::byte* record);

@@ -26,9 +26,9 @@
 #include "bigrain/error.h"
 #include "bigrain/params.h"
 #include "search/exact_candidates.h"
-#include "search/exact_elements.h"
 #include "search/exact_gram.h"
 #include "search/exact_job.h"
+#include "util/elements.h"
 #include "util/thread_pool.h"
 
 namespace bigrain {

@@ -3,64 +3,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
-#include "search/exact_elements.h"
+#include "simd/panels.h"
+#include "util/elements.h"
 
 namespace bigrain::exact {
 
 namespace {
 
-// A block of so many rows and elements is moved at once: few enough streams for the processor's
-// prefetchers, and whole cache lines of the panel where it is that wide.
-constexpr size_t kBlock = 16;
-// Four floats in the compiler's portable vector type; panels are a multiple of it wide.
-using Four = float __attribute__((vector_size(16)));
-constexpr size_t kFour = 4;
 // A sample is enough: any centre is right, and one near the mean is nearly best.
 constexpr size_t kCentreSample = 1024;
-
-// to[k] = row[k] - centre[k] for the `dim` elements of a row.
-template <class T>
-void convert(const T* row, size_t dim, const float* centre, float* to) {
-  if (centre == nullptr) {
-    for (size_t k = 0; k < dim; ++k) to[k] = to_float(row[k]);
-  } else {
-    for (size_t k = 0; k < dim; ++k) to[k] = to_float(row[k]) - centre[k];
-  }
-}
-
-// to[k * stride + c] = from[c][k] for the leading k of a block and four c.
-void transpose_four(const float (*from)[kBlock], size_t count, float* to, size_t stride) {
-  for (size_t k = 0; k < count; ++k) {
-    const Four values = {from[0][k], from[1][k], from[2][k], from[3][k]};
-    std::memcpy(to + k * stride, &values, sizeof values);
-  }
-}
-
-// panel[k * columns + c] = rows[c][k] - centre[k] for the `count` rows of `dim` elements.
-template <class T>
-void transpose(const T* rows, size_t count, size_t dim, const float* centre, float* panel,
-               size_t columns) {
-  for (size_t c = 0; c < count; c += kBlock) {
-    float block[kBlock][kBlock] = {};  // columns without a row stay zero
-    const size_t present = std::min(kBlock, count - c), width = std::min(kBlock, columns - c);
-    for (size_t k = 0; k < dim; k += kBlock) {
-      const size_t length = std::min(kBlock, dim - k);
-      for (size_t i = 0; i < present; ++i) {
-        const T* from = rows + (c + i) * dim + k;
-        const float* offset = centre == nullptr ? nullptr : centre + k;
-        if (length == kBlock) {
-          convert(from, kBlock, offset, block[i]);
-        } else {
-          convert(from, length, offset, block[i]);
-        }
-      }
-      for (size_t i = 0; i < width; i += kFour)
-        transpose_four(block + i, length, panel + k * columns + c + i, columns);
-    }
-  }
-}
 
 // squares[c] = the squared norm of column c.
 void column_squares(const float* panel, size_t dim, size_t columns, double* squares) {
@@ -120,7 +72,7 @@ PackedQueries::PackedQueries(const Job& job, const std::vector<float>& centre, s
   with_elements(job.queries, [&](const auto* elements) {
     for (size_t i = 0; i < end - begin; ++i) {
       float* a = values.as<float>().data() + i * depth;
-      convert(elements + (begin + i) * dim, dim, centre.empty() ? nullptr : centre.data(), a);
+      simd::convert(elements + (begin + i) * dim, dim, centre.empty() ? nullptr : centre.data(), a);
       double square;
       column_squares(a, dim, 1, &square);
       norms[i] = std::sqrt(square);
@@ -138,11 +90,7 @@ NormRange pack_base(const Job& job, const std::vector<float>& centre, size_t beg
   float* panel = panels.data();
   for (; begin < end; begin += columns, panel += columns * depth) {
     const size_t count = std::min(columns, end - begin);
-    if (count < columns) std::fill_n(panel, columns * depth, 0.0f);
-    with_elements(job.base, [&](const auto* elements) {
-      transpose(elements + begin * dim, count, dim, centre.empty() ? nullptr : centre.data(), panel,
-                columns);
-    });
+    simd::pack_panel(job.base, begin, count, centre, panel, columns);
     column_squares(panel, dim, columns, squares.data());
     if (job.metric == Metric::cosine) scale_columns(panel, dim, columns, squares.data());
     if (job.metric == Metric::l2) {

@@ -105,11 +105,40 @@ struct Avx2 {
   }
   static void finish(const Dot (&acc)[kGroup], const CodeQuery& query,
                      const std::byte* const (&constants)[kGroup], float* out) {
-    const __m256i lanes =
-        _mm256_hadd_epi32(_mm256_hadd_epi32(acc[0], acc[1]), _mm256_hadd_epi32(acc[2], acc[3]));
-    const __m128i dots =
-        _mm_add_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256(lanes, 1));
-    _mm_storeu_ps(out, finish4(dots, query.factor, constants));
+    _mm_storeu_ps(out, finish4(sums(acc), query.factor, constants));
+  }
+
+  // A pair of products is at most 2 * 15 * 127 = 3,810: low and high nibbles fit 16 bits together.
+  struct NibbleOperand {
+    __m256i low, high;
+  };
+  static NibbleOperand nibble_operand(const int8_t* query) {
+    return {_mm256_load_si256(reinterpret_cast<const __m256i*>(query)),
+            _mm256_load_si256(reinterpret_cast<const __m256i*>(query + 64))};
+  }
+  static Dot dot_nibbles(Dot acc, const NibbleOperand& operand, const std::byte* record) {
+    const __m256i both = _mm256_load_si256(reinterpret_cast<const __m256i*>(record));
+    const __m256i mask = _mm256_set1_epi8(15);
+    const __m256i low = _mm256_and_si256(both, mask);
+    const __m256i high = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
+    const __m256i pairs = _mm256_add_epi16(_mm256_maddubs_epi16(low, operand.low),
+                                           _mm256_maddubs_epi16(high, operand.high));
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+  static void finish_nibbles(const Dot (&acc)[kGroup], const CodeQuery& query,
+                             const std::byte* const (&constants)[kGroup], float* out) {
+    _mm_storeu_ps(out, finish4(nibble_dots(sums(acc), query.sum), query.factor, constants));
+  }
+
+  using Index = __m256i;
+  static Index set1_index(uint32_t value) { return _mm256_set1_epi32(static_cast<int>(value)); }
+  static void keep_less(F& best, Index& index, F score, Index candidate) {
+    const __m256 less = _mm256_cmp_ps(score, best, _CMP_LT_OQ);
+    best = _mm256_blendv_ps(best, score, less);
+    index = _mm256_blendv_epi8(index, candidate, _mm256_castps_si256(less));
+  }
+  static void store_index(uint32_t* p, Index value) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), value);
   }
 
   static constexpr size_t kScanSubs = 2;
@@ -153,6 +182,11 @@ struct Avx2 {
   }
   static __m256i load_32(const void* p) {
     return _mm256_loadu_si256(static_cast<const __m256i*>(p));
+  }
+  static __m128i sums(const Dot (&acc)[kGroup]) {
+    const __m256i lanes =
+        _mm256_hadd_epi32(_mm256_hadd_epi32(acc[0], acc[1]), _mm256_hadd_epi32(acc[2], acc[3]));
+    return _mm_add_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256(lanes, 1));
   }
   static __m128i load_16(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
   static __m128i load_bytes(const void* p, size_t bytes) {

@@ -125,13 +125,43 @@ struct Avx512 {
 #endif
   static void finish(const Dot (&acc)[kGroup], const CodeQuery& query,
                      const std::byte* const (&constants)[kGroup], float* out) {
-    const __m256i lanes = _mm256_hadd_epi32(_mm256_hadd_epi32(half(acc[0]), half(acc[1])),
-                                            _mm256_hadd_epi32(half(acc[2]), half(acc[3])));
-    const __m128i dots =
-        _mm_add_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256(lanes, 1));
-    const __m128i exact = _mm_sub_epi32(dots, _mm_set1_epi32(excess(query.sum)));
+    const __m128i exact = _mm_sub_epi32(sums(acc), _mm_set1_epi32(excess(query.sum)));
     _mm_storeu_ps(out, finish4(exact, query.factor, constants));
   }
+
+  struct NibbleOperand {
+    __m512i low, high;
+  };
+  static NibbleOperand nibble_operand(const int8_t* query) {
+    return {_mm512_load_si512(query), _mm512_load_si512(query + 64)};
+  }
+  static Dot dot_nibbles(Dot acc, const NibbleOperand& operand, const std::byte* record) {
+    const __m512i both = _mm512_load_si512(record);
+    const __m512i mask = _mm512_set1_epi8(15);
+    const __m512i low = _mm512_and_si512(both, mask);
+    const __m512i high = _mm512_and_si512(_mm512_srli_epi16(both, 4), mask);
+#ifdef __AVX512VNNI__
+    return _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(acc, low, operand.low), high, operand.high);
+#else
+    // A pair of products is at most 2 * 15 * 127 = 3,810: two of them fit 16 bits.
+    const __m512i pairs = _mm512_add_epi16(_mm512_maddubs_epi16(low, operand.low),
+                                           _mm512_maddubs_epi16(high, operand.high));
+    return _mm512_add_epi32(acc, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+#endif
+  }
+  static void finish_nibbles(const Dot (&acc)[kGroup], const CodeQuery& query,
+                             const std::byte* const (&constants)[kGroup], float* out) {
+    _mm_storeu_ps(out, finish4(nibble_dots(sums(acc), query.sum), query.factor, constants));
+  }
+
+  using Index = __m512i;
+  static Index set1_index(uint32_t value) { return _mm512_set1_epi32(static_cast<int>(value)); }
+  static void keep_less(F& best, Index& index, F score, Index candidate) {
+    const __mmask16 less = _mm512_cmp_ps_mask(score, best, _CMP_LT_OQ);
+    best = _mm512_mask_mov_ps(best, less, score);
+    index = _mm512_mask_mov_epi32(index, less, candidate);
+  }
+  static void store_index(uint32_t* p, Index value) { _mm512_storeu_si512(p, value); }
 
   static constexpr size_t kScanSubs = 4;
   struct ScanSums {
@@ -182,6 +212,11 @@ struct Avx512 {
     const __m256i two =
         _mm256_add_epi16(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1));
     return _mm_add_epi16(_mm256_castsi256_si128(two), _mm256_extracti128_si256(two, 1));
+  }
+  static __m128i sums(const Dot (&acc)[kGroup]) {
+    const __m256i lanes = _mm256_hadd_epi32(_mm256_hadd_epi32(half(acc[0]), half(acc[1])),
+                                            _mm256_hadd_epi32(half(acc[2]), half(acc[3])));
+    return _mm_add_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256(lanes, 1));
   }
   static __mmask16 first16(size_t n) { return static_cast<__mmask16>((1u << n) - 1); }
   static __mmask32 first32(size_t n) { return static_cast<__mmask32>((uint64_t{1} << n) - 1); }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Register-tiled inner products (GemmTileFn): the inner loop of exact search.
+// Register-tiled inner products (GemmTileFn): the inner loop of exact search, and, with products
+// rounded before they are added, of trained rotations, which end in files.
 //
 // For each k one column slice of the packed panel is loaded and every row's a[k] is multiplied into
 // it, so a tile of r rows and c registers does r * c fused multiply-adds for r + c loads; the tile
@@ -12,7 +13,8 @@
 // about kGemmRun + dim / kGemmRun instead of dim, which is what the error bound of exact search is
 // made of; the extra pass over the output costs nothing measurable.
 //
-// A vector trait V provides: F, kLanes, zero, set1, load, store, add, fmadd(a, b, c) = a * b + c.
+// A vector trait V provides: F, kLanes, zero, set1, load, store, add, mul, fmadd(a, b, c) = a * b +
+// c.
 #pragma once
 
 #include <cstddef>
@@ -40,7 +42,14 @@ inline constexpr size_t kGemmTileCols = kGemmVectors<V> * V::kLanes;
 inline constexpr size_t kGemmMaxTileRows = 8, kGemmMaxTileCols = 48;
 
 // The terms [begin, end) of every sum, written to (`begin` == 0) or added to `out`.
-template <class V>
+template <class V, bool kFused>
+inline __attribute__((always_inline)) typename V::F multiply_add(typename V::F a, typename V::F b,
+                                                                 typename V::F c) {
+  if constexpr (kFused) return V::fmadd(a, b, c);
+  return V::add(V::mul(a, b), c);
+}
+
+template <class V, bool kFused>
 inline __attribute__((always_inline)) void gemm_run(const float* const* row, size_t rows,
                                                     const float* packed_b, size_t begin, size_t end,
                                                     float* out, size_t out_stride) {
@@ -59,7 +68,7 @@ inline __attribute__((always_inline)) void gemm_run(const float* const* row, siz
       const typename V::F value = V::set1(row[r][k]);
 #pragma GCC unroll 4
       for (size_t v = 0; v < kGemmVectors<V>; ++v)
-        acc[r][v] = V::fmadd(value, column[v], acc[r][v]);
+        acc[r][v] = multiply_add<V, kFused>(value, column[v], acc[r][v]);
     }
   }
 #pragma GCC unroll 8
@@ -73,7 +82,7 @@ inline __attribute__((always_inline)) void gemm_run(const float* const* row, siz
   }
 }
 
-template <class V>
+template <class V, bool kFused>
 void gemm_tile(const float* a, size_t rows, const float* packed_b, size_t dim, float* out,
                size_t out_stride) {
   static_assert(kGemmTileRows<V> <= kGemmMaxTileRows && kGemmTileCols<V> <= kGemmMaxTileCols);
@@ -81,7 +90,7 @@ void gemm_tile(const float* a, size_t rows, const float* packed_b, size_t dim, f
   for (size_t r = 0; r < kGemmTileRows<V>; ++r) row[r] = a + (r < rows ? r : 0) * dim;
   for (size_t begin = 0; begin < dim; begin += kGemmRun) {
     const size_t end = dim - begin < kGemmRun ? dim : begin + kGemmRun;
-    gemm_run<V>(row, rows, packed_b, begin, end, out, out_stride);
+    gemm_run<V, kFused>(row, rows, packed_b, begin, end, out, out_stride);
   }
 }
 

@@ -23,9 +23,10 @@ using DistanceFn = float (*)(const void* query, const void* vector, size_t dim);
 // A prepared query has the same length with zeros wherever no code stands, so that kernels run over
 // whole records without a tail: the constants meet zeros.
 struct CodeQuery {
-  const int8_t* code;  // stride bytes, 64-byte aligned, zero past the codes
-  int32_t sum;         // sum of code[0..stride)
-  float factor;        // see ScoreCodesFn
+  const int8_t*
+      code;      // stride bytes (4-bit codes: twice that), 64-byte aligned, zero past the codes
+  int32_t sum;   // sum of all of `code`
+  float factor;  // see ScoreCodesFn
 };
 
 // out[i] = bias(id_i) + factor * scale(id_i) * <query.code, code(id_i)>, dot in exact int32; the
@@ -34,12 +35,21 @@ struct CodeQuery {
 using ScoreCodesFn = void (*)(const CodeQuery& query, const std::byte* records, size_t stride,
                               const uint32_t* ids, size_t count, float* out);
 
+// The same for 4-bit codes. A record is `stride` bytes (a multiple of 64), 64-byte aligned: byte i
+// of its line l holds codes 128 l + i (low nibble) and 128 l + 64 + i (high nibble), and its last 8
+// bytes are scale and bias instead. A nibble u in 0..15 stands for u - 7.5 and counts twice, 2u -
+// 15, so that the dot stays an integer (quant/scalar4.h). The query has 2 * stride bytes in the
+// order of the codes, with zeros where the 16 nibbles of the constants, or no codes, lie. out[i] =
+// bias(id_i) + (factor * scale(id_i)) * float(sum_j code[j] * (2 u_j(id_i) - 15)).
+using ScoreCodes4Fn = ScoreCodesFn;
+
 // In place: x <- H x / sqrt(size), the Walsh-Hadamard transform; size is a power of two.
 using HadamardFn = void (*)(float* x, size_t size);
 
 // Register-tiled inner products for exact search:
 // out[r * out_stride + c] = sum_k a[r * dim + k] * packed_b[k * tile_cols + c]
-// for r < rows (rows <= tile_rows), c < tile_cols.
+// for r < rows (rows <= tile_rows), c < tile_cols. gemm_tile uses fused multiply-adds, so its bits
+// differ among instruction sets; gemm_tile_rounded rounds every product, and its bits do not.
 using GemmTileFn = void (*)(const float* a, size_t rows, const float* packed_b, size_t dim,
                             float* out, size_t out_stride);
 
@@ -73,18 +83,30 @@ inline constexpr size_t kSmallestMax = 32;
 using SmallestFn = size_t (*)(const float* values, size_t count, size_t k, float* kept,
                               uint32_t* positions);
 
+// For each of the nearest_cols points of a panel (panel[k * nearest_cols + c]) the centroid of
+// smallest score = offset[j] + sum_k centroid_j[k] * point[k], ties by the smaller j; both arrays
+// of results have nearest_cols entries. Centroids lie in groups of nearest_rows, k-major:
+// centroids[(g * dim + k) * nearest_rows + r] is coordinate k of centroid g * nearest_rows + r;
+// the last group is filled up with centroids whose offset is +infinity. Sums run over k in order,
+// each product rounded, from the offset on, so every instruction set gives the same bits.
+using NearestTileFn = void (*)(const float* panel, const float* centroids, const float* offsets,
+                               size_t groups, size_t dim, float* scores, uint32_t* ids);
+
 struct Kernels {
   Isa isa;
   const char* name;  // as BIGRAIN_SIMD spells it
   DistanceFn distance[kMetricCount][kDtypeCount];
   ScoreCodesFn score_codes;
+  ScoreCodes4Fn score_codes4;
   HadamardFn hadamard;
-  GemmTileFn gemm_tile;
+  GemmTileFn gemm_tile, gemm_tile_rounded;
   size_t gemm_tile_rows, gemm_tile_cols;
   FastScanFn fast_scan;
   DistanceTileFn distance_tile;
   size_t code_tile_rows, code_tile_cols;
   SmallestFn smallest;
+  NearestTileFn nearest_tile;
+  size_t nearest_rows, nearest_cols;
 
   DistanceFn distance_of(Metric metric, Dtype dtype) const {
     return distance[static_cast<size_t>(metric)][static_cast<size_t>(dtype)];

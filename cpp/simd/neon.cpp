@@ -79,13 +79,43 @@ struct Neon {
   }
   static void finish(const Dot (&acc)[kGroup], const CodeQuery& query,
                      const std::byte* const (&constants)[kGroup], float* out) {
-    for (size_t j = 0; j < kGroup; ++j) {
-      float scale_bias[2];
-      __builtin_memcpy(scale_bias, constants[j], sizeof scale_bias);
-      const float dot_product = static_cast<float>(vaddvq_s32(acc[j]));
-      out[j] = scale_bias[1] + (query.factor * scale_bias[0]) * dot_product;
-    }
+    for (size_t j = 0; j < kGroup; ++j)
+      out[j] = finish_one(vaddvq_s32(acc[j]), query.factor, constants[j]);
   }
+
+  struct NibbleOperand {
+    int8x16_t low, high;
+  };
+  static NibbleOperand nibble_operand(const int8_t* query) {
+    return {vld1q_s8(query), vld1q_s8(query + 64)};
+  }
+  static Dot dot_nibbles(Dot acc, const NibbleOperand& operand, const std::byte* record) {
+    const uint8x16_t both = vld1q_u8(reinterpret_cast<const uint8_t*>(record));
+    const int8x16_t low = vreinterpretq_s8_u8(vandq_u8(both, vdupq_n_u8(15)));
+    const int8x16_t high = vreinterpretq_s8_u8(vshrq_n_u8(both, 4));
+    return vdotq_s32(vdotq_s32(acc, operand.low, low), operand.high, high);
+  }
+  static void finish_nibbles(const Dot (&acc)[kGroup], const CodeQuery& query,
+                             const std::byte* const (&constants)[kGroup], float* out) {
+    for (size_t j = 0; j < kGroup; ++j)
+      out[j] = finish_one(2 * vaddvq_s32(acc[j]) - 15 * query.sum, query.factor, constants[j]);
+  }
+
+ private:
+  static float finish_one(int32_t dot, float factor, const std::byte* constants) {
+    float scale_bias[2];
+    __builtin_memcpy(scale_bias, constants, sizeof scale_bias);
+    return scale_bias[1] + (factor * scale_bias[0]) * static_cast<float>(dot);
+  }
+
+  using Index = uint32x4_t;
+  static Index set1_index(uint32_t value) { return vdupq_n_u32(value); }
+  static void keep_less(F& best, Index& index, F score, Index candidate) {
+    const uint32x4_t less = vcltq_f32(score, best);
+    best = vbslq_f32(less, score, best);
+    index = vbslq_u32(less, candidate, index);
+  }
+  static void store_index(uint32_t* p, Index value) { vst1q_u32(p, value); }
 
   static constexpr size_t kScanSubs = 1;
   struct ScanSums {

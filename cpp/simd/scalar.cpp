@@ -72,13 +72,30 @@ struct Scalar {
   }
   static void finish(const Dot (&acc)[kGroup], const CodeQuery& query,
                      const std::byte* const (&constants)[kGroup], float* out) {
-    for (size_t j = 0; j < kGroup; ++j) {
-      float scale_bias[2];
-      __builtin_memcpy(scale_bias, constants[j], sizeof scale_bias);
-      const float dot_product = static_cast<float>(acc[j]);
-      out[j] = scale_bias[1] + (query.factor * scale_bias[0]) * dot_product;
-    }
+    for (size_t j = 0; j < kGroup; ++j) out[j] = finish_one(acc[j], query.factor, constants[j]);
   }
+
+  static CodeOperand nibble_operand(const int8_t* query) { return query; }
+  static Dot dot_nibbles(Dot acc, CodeOperand query, const std::byte* record) {
+    const uint8_t* both = reinterpret_cast<const uint8_t*>(record);
+    for (size_t i = 0; i < kCodeBytes; ++i) acc += int16_t{query[i]} * int16_t(both[i] & 15);
+    for (size_t i = 0; i < kCodeBytes; ++i) acc += int16_t{query[i + 64]} * int16_t(both[i] >> 4);
+    return acc;
+  }
+  static void finish_nibbles(const Dot (&acc)[kGroup], const CodeQuery& query,
+                             const std::byte* const (&constants)[kGroup], float* out) {
+    for (size_t j = 0; j < kGroup; ++j)
+      out[j] = finish_one(2 * acc[j] - 15 * query.sum, query.factor, constants[j]);
+  }
+
+  using Index = U;
+  static Index set1_index(uint32_t value) { return Index{value, value, value, value}; }
+  static void keep_less(F& best, Index& index, F score, Index candidate) {
+    const auto less = score < best;
+    best = less ? score : best;
+    index = less ? candidate : index;
+  }
+  static void store_index(uint32_t* p, Index value) { __builtin_memcpy(p, &value, sizeof value); }
 
   static constexpr size_t kScanSubs = 1;
   struct ScanSums {
@@ -106,6 +123,12 @@ struct Scalar {
   static F as_floats(Acc dots, int32_t) { return __builtin_convertvector(dots, F); }
 
  private:
+  static float finish_one(int32_t dot, float factor, const std::byte* constants) {
+    float scale_bias[2];
+    __builtin_memcpy(scale_bias, constants, sizeof scale_bias);
+    return scale_bias[1] + (factor * scale_bias[0]) * static_cast<float>(dot);
+  }
+
   using Bits = uint16_t __attribute__((vector_size(8)));
   using Short4 = int16_t __attribute__((vector_size(8)));
   using Signed = int8_t __attribute__((vector_size(8)));

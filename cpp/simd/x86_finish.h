@@ -23,5 +23,10 @@ inline __m128 finish4(__m128i dots, float factor, const std::byte* const (&const
                     _mm_mul_ps(_mm_mul_ps(_mm_set1_ps(factor), scales), _mm_cvtepi32_ps(dots)));
 }
 
+// Sums over nibbles u as sums over 2 u - 15; int32 fits for every dim <= kMaxDim.
+inline __m128i nibble_dots(__m128i dots, int32_t query_sum) {
+  return _mm_sub_epi32(_mm_slli_epi32(dots, 1), _mm_set1_epi32(15 * query_sum));
+}
+
 }  // namespace
 }  // namespace bigrain::simd

@@ -33,7 +33,8 @@ graph::TileSource source_of(const graph::CodeDistances& distances, const check::
 PointSets carve(const check::EncodedSet& set, uint64_t seed, uint32_t threads) {
   Monitor monitor;
   const graph::CodeDistances distances = set.distances();
-  return graph::carve(source_of(distances, set), set.parts.meta.count, {seed, threads}, monitor);
+  return graph::carve(source_of(distances, set), set.parts.meta.count, {10, seed, threads},
+                      monitor);
 }
 
 TEST(leaves_are_small_and_cover_every_point) {

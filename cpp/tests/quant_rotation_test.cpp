@@ -45,6 +45,17 @@ TEST(rotation_spreads_a_single_coordinate) {
   CHECK(largest < 0.25f);  // 1/sqrt(784) = 0.036 if spread evenly
 }
 
+TEST(rotating_back_returns_the_vector) {
+  for (uint32_t dim : {1u, 2u, 3u, 7u, 8u, 100u, 101u, 784u, 1025u}) {
+    const std::vector<float> before = check::random_vectors(1, dim, 3);
+    std::vector<float> x = before;
+    const std::vector<uint8_t> signs = signs_for(dim, 6);
+    quant::rotate(signs, x, simd::active_kernels().hadamard);
+    quant::rotate_back(signs, x, simd::active_kernels().hadamard);
+    for (size_t i = 0; i < dim; ++i) CHECK_NEAR(x[i], before[i], 2e-6);
+  }
+}
+
 TEST(unused_sign_bits_are_zero) {
   const std::vector<uint8_t> signs = signs_for(11, 5);
   for (size_t round = 0; round < kRotationRounds; ++round) CHECK_EQ(signs[round * 2 + 1] >> 3, 0);

@@ -36,6 +36,7 @@ TEST(tables_are_complete) {
     for (const auto& of_metric : kernels.distance)
       for (const DistanceFn distance : of_metric) CHECK(distance != nullptr);
     CHECK(kernels.score_codes != nullptr);
+    CHECK(kernels.score_codes4 != nullptr);
     CHECK(kernels.hadamard != nullptr);
     CHECK(kernels.gemm_tile != nullptr);
     CHECK(kernels.gemm_tile_rows > 0);

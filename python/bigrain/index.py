@@ -56,7 +56,7 @@ class Index(IndexHandle):
         *,
         metric: Metric = "l2",
         builder: Builder = "auto",
-        degree: int = 32,
+        degree: int | None = None,
         build_width: int = 128,
         alpha: float | None = None,
         code_dim: int | None = None,
@@ -78,12 +78,13 @@ class Index(IndexHandle):
                 means 0 to n - 1.
             metric: "l2" (squared distance), "ip" (negated inner product) or "cosine"
                 (1 - similarity). Smaller is closer.
-            degree: R, most neighbours per point, 2 to 512. Memory and recall grow with it.
+            degree: R, most neighbours per point, 2 to 512. Memory and recall grow with it. None:
+                48 for vectors of up to 120 dimensions that are not projected, else 32.
             builder: "vamana" finds each point's candidates by searching the graph built so far,
                 "partitioned" by comparing all points within small overlapping neighbourhoods, which
                 is faster and as good. "auto" takes it from 4,096 vectors on.
             build_width: L, how far candidates are sought, 1 to 4,096: the width of those searches,
-                or 4/3 of the nearest that a point keeps from its neighbourhoods.
+                or 4 per neighbourhood that a vector lies in.
             alpha: factor of RobustPrune, 0.5 to 4; at most 1 for "ip". None: 1.2, for "ip" 0.9.
             code_dim: dimensions of the codes, 1 to dim. Below dim, codes are those of the vectors'
                 leading principal components (LeanVec, TMLR 2024): shorter, and read faster. None
@@ -102,7 +103,7 @@ class Index(IndexHandle):
         """
         metric = check_metric(metric)
         builder = check_builder(builder)
-        degree = check_limit(degree, "degree")
+        degree = 0 if degree is None else check_limit(degree, "degree")
         build_width = check_limit(build_width, "build_width")
         factor = check_alpha(alpha, metric)
         threads = check_limit(threads, "threads")

@@ -9,6 +9,8 @@ namespace bigrain::python {
 void register_errors(pybind11::module_& module);
 void register_index(pybind11::module_& module);
 void register_exact(pybind11::module_& module);
+void register_pq(pybind11::module_& module);
+void register_rabitq(pybind11::module_& module);
 void register_simd(pybind11::module_& module);
 
 }  // namespace bigrain::python

@@ -11,5 +11,7 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   bigrain::python::register_errors(module);
   bigrain::python::register_index(module);
   bigrain::python::register_exact(module);
+  bigrain::python::register_pq(module);
+  bigrain::python::register_rabitq(module);
   bigrain::python::register_simd(module);
 }

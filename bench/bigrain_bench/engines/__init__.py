@@ -13,15 +13,23 @@ ENGINES = {
     "hnswlib": "hnsw:Hnswlib",
     "faiss": "faiss_hnsw:FaissHnsw",
     "faiss-ivfpq": "faiss_ivfpq:FaissIvfPq",
+    "faiss-rabitq": "faiss_rabitq:FaissRabitq",
     "diskann": "diskann:DiskAnn",
     "symqg": "symqg:SymphonyQg",
     "scann": "scann_tree:Scann",
+    "svs": "svs_vamana:Svs",
+    "vsag": "vsag_graph:Vsag",
     "usearch": "usearch_hnsw:Usearch",
 }
 
 
-def engine(name: str, params: dict[str, Any] | None = None) -> Engine:
-    """The engine of that name; ImportError where its package is not installed."""
+def engine_class(name: str) -> type[Engine]:
+    """The class of that name; its package need not be installed."""
     module, _, cls = ENGINES[name].partition(":")
     found: type[Engine] = getattr(importlib.import_module(f"bigrain_bench.engines.{module}"), cls)
-    return found(params or {})
+    return found
+
+
+def engine(name: str, params: dict[str, Any] | None = None) -> Engine:
+    """The engine of that name; ImportError where its package is not installed."""
+    return engine_class(name)(params or {})

@@ -49,6 +49,12 @@ class Engine(abc.ABC):
                 raise  # the peer is there and lacks something of its own
             raise ImportError(f"not installed: pip install {cls.package}") from None
 
+    @classmethod
+    def grid(cls, rows: int, dim: int, metric: str) -> list[Params]:
+        """Build configurations that a tuned run tries; the others stay at `defaults`."""
+        del rows, dim, metric
+        return [{}]
+
     def version(self) -> str:
         return importlib.metadata.version(self.package)
 
@@ -62,7 +68,11 @@ class Engine(abc.ABC):
 
     def settings(self, k: int) -> list[Setting]:
         """Points of the curve, from fast to thorough."""
-        return [{"width": width} for width in WIDTHS if width >= k]
+        return [{"width": k}, *({"width": width} for width in WIDTHS if width > k)]
+
+    def tuned_settings(self, k: int) -> list[Setting]:
+        """Points that a tuned run tries: `settings`, or more of them."""
+        return self.settings(k)
 
     @abc.abstractmethod
     def index_bytes(self) -> int:
@@ -72,6 +82,11 @@ class Engine(abc.ABC):
         """Counted work per query, where the engine counts: not timed."""
         del queries, k, setting
         return {}
+
+
+def narrow(k: int) -> list[int]:
+    """Widths from 1 up, for engines whose window may be narrower than k."""
+    return sorted({1, 2, 3, 4, 5, 6, 8, k, *WIDTHS})
 
 
 def normalised(vectors: F32) -> F32:

@@ -20,6 +20,10 @@ class DiskAnn(Engine):
     # DiskANN's usual R and L
     defaults: ClassVar[Params] = {"graph_degree": 64, "complexity": 100, "alpha": 1.2}
 
+    @classmethod
+    def grid(cls, rows: int, dim: int, metric: str) -> list[Params]:
+        return [{"graph_degree": 32}, {"graph_degree": 64}]
+
     def build(self, base: F32, metric: str, threads: int) -> None:
         self.folder = tempfile.TemporaryDirectory()
         self.library.build_memory_index(

@@ -14,6 +14,10 @@ class FaissHnsw(Engine):
     # faiss's own efConstruction
     defaults: ClassVar[Params] = {"M": 32, "ef_construction": 40}
 
+    @classmethod
+    def grid(cls, rows: int, dim: int, metric: str) -> list[Params]:
+        return [{"M": m, "ef_construction": 200} for m in (16, 32)]
+
     def build(self, base: F32, metric: str, threads: int) -> None:
         faiss = self.library
         faiss.omp_set_num_threads(threads)

@@ -16,6 +16,10 @@ class Hnswlib(Engine):
     # its own M, and its documentation's ef_construction
     defaults: ClassVar[Params] = {"M": 16, "ef_construction": 200}
 
+    @classmethod
+    def grid(cls, rows: int, dim: int, metric: str) -> list[Params]:
+        return [{"M": 16, "ef_construction": 200}, {"M": 32, "ef_construction": 200}]
+
     def build(self, base: F32, metric: str, threads: int) -> None:
         self.index = self.library.Index(space=metric, dim=base.shape[1])
         self.index.init_index(len(base), random_seed=100, **self.params)

@@ -15,6 +15,13 @@ class SymphonyQg(Engine):
     module = "rabitqlib"
     defaults: ClassVar[Params] = {"max_degree": 32, "ef_construction": 400}
 
+    @classmethod
+    def grid(cls, rows: int, dim: int, metric: str) -> list[Params]:
+        return [
+            {"max_degree": degree, "ef_construction": ef}
+            for degree, ef in ((32, 200), (32, 400), (64, 400))
+        ]
+
     def build(self, base: F32, metric: str, threads: int) -> None:
         self.cosine = metric == "cosine"
         kind = "l2" if metric == "l2" else "ip"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""USearch: HNSW over float32 vectors."""
+"""USearch: HNSW over vectors of 32 or 16 bits."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ class Usearch(Engine):
     package = "usearch"
     module = "usearch.index"
     # as hnswlib's M and ef_construction
-    defaults: ClassVar[Params] = {"connectivity": 16, "expansion_add": 200}
+    defaults: ClassVar[Params] = {"connectivity": 16, "expansion_add": 200, "dtype": "f32"}
+
+    @classmethod
+    def grid(cls, rows: int, dim: int, metric: str) -> list[Params]:
+        return [{"connectivity": 16}, {"connectivity": 32}, {"connectivity": 16, "dtype": "bf16"}]
 
     def build(self, base: F32, metric: str, threads: int) -> None:
-        self.index = self.library.Index(
-            ndim=base.shape[1], metric=METRICS[metric], dtype="f32", **self.params
-        )
+        self.index = self.library.Index(ndim=base.shape[1], metric=METRICS[metric], **self.params)
         self.index.add(np.arange(len(base), dtype=np.uint64), base, threads=threads)
 
     def search(self, queries: F32, k: int, setting: Setting, threads: int) -> I64:

@@ -12,7 +12,10 @@ namespace bigrain {
 inline constexpr uint32_t kMinDim = 1, kMaxDim = 65'536;
 // Pool keys keep one flag bit beside a 31-bit id (search/pool.h).
 inline constexpr uint64_t kMaxPoints = (uint64_t{1} << 31) - 1;
-inline constexpr uint32_t kDefaultDegree = 32, kMinDegree = 2, kMaxDegree = 512;
+inline constexpr uint32_t kMinDegree = 2, kMaxDegree = 512;
+// R is 48 where codes are two cache lines that no projection shortened: such data, word vectors
+// say, has no few directions to go by, and more edges per hop pay. Else 32 (bench/LOG.md).
+inline constexpr uint32_t kDefaultDegree = 32, kDefaultDegreeShort = 48, kShortCodeBytes = 128;
 inline constexpr uint32_t kDefaultBuildWidth = 128, kMinBuildWidth = 1, kMaxBuildWidth = 4'096;
 inline constexpr float kDefaultAlpha = 1.2f, kDefaultAlphaIp = 0.9f, kMinAlpha = 0.5f,
                        kMaxAlpha = 4.0f, kMaxAlphaIp = 1.0f;
@@ -32,7 +35,7 @@ inline constexpr uint64_t kPartitionedFrom = 4'096;
 struct BuildParams {
   Metric metric = Metric::l2;
   Builder builder = Builder::automatic;
-  uint32_t degree = kDefaultDegree;           // R
+  uint32_t degree = 0;                        // R; 0: kDefaultDegree or kDefaultDegreeShort
   uint32_t build_width = kDefaultBuildWidth;  // L, how far candidates are sought
   float alpha = 0;                            // 0: the metric's default
   uint32_t code_dim = 0;                      // dimensions of the codes; 0: chosen by measurement

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Scores of 8-bit code records (ScoreCodesFn): the inner loop of every graph search.
+// Scores of 8-bit and 4-bit code records (ScoreCodesFn, ScoreCodes4Fn): the inner loop of every
+// graph search.
 //
 // Records are random in memory, so the loop is about misses first. kGroup records are scored at
 // once: one load of the query serves all of them, and their misses and chains overlap. Each step
@@ -10,7 +11,10 @@
 // A vector trait V provides: kCodeBytes (a divisor of 64), CodeOperand and code_operand(query) (the
 // query's chunk in the form that the multiplication wants), Dot, zero_dot, dot(acc, operand,
 // record), and finish(acc[kGroup], query, constants[kGroup], out), which sums the lanes of each acc
-// and does the float part; constants[j] points at the scale and bias of record j.
+// and does the float part; constants[j] points at the scale and bias of record j. For 4-bit codes
+// nibble_operand(query), the two chunks at query and query + 64, dot_nibbles and finish_nibbles do
+// the same; dot_nibbles multiplies by the unsigned nibble, and finish_nibbles makes of the sum
+// twice the sum less 15 times the query's, which is the dot with 2 u - 15.
 #pragma once
 
 #include <cstddef>
@@ -28,30 +32,65 @@ inline constexpr size_t kGroupsAhead = 1;
 inline constexpr size_t kFirstRecords = 8;
 inline constexpr size_t kFirstLines = 2;
 
-// Scores the records at record[0..kGroup) while fetching those at ahead[0..kGroup).
+// The two forms of a record, as the loop below sees them.
 template <class V>
+struct ByteCodes {
+  using Trait = V;
+  static auto operand(const int8_t* query, size_t line, size_t part) {
+    return V::code_operand(query + line + part);
+  }
+  template <class Operand>
+  static auto dot(typename V::Dot acc, const Operand& operand, const std::byte* record) {
+    return V::dot(acc, operand, record);
+  }
+  static void finish(const typename V::Dot (&acc)[kGroup], const CodeQuery& query,
+                     const std::byte* const (&constants)[kGroup], float* out) {
+    V::finish(acc, query, constants, out);
+  }
+};
+
+template <class V>
+struct NibbleCodes {
+  using Trait = V;
+  static auto operand(const int8_t* query, size_t line, size_t part) {
+    return V::nibble_operand(query + 2 * line + part);
+  }
+  template <class Operand>
+  static auto dot(typename V::Dot acc, const Operand& operand, const std::byte* record) {
+    return V::dot_nibbles(acc, operand, record);
+  }
+  static void finish(const typename V::Dot (&acc)[kGroup], const CodeQuery& query,
+                     const std::byte* const (&constants)[kGroup], float* out) {
+    V::finish_nibbles(acc, query, constants, out);
+  }
+};
+
+// Scores the records at record[0..kGroup) while fetching those at ahead[0..kGroup).
+template <class Codes>
 inline __attribute__((always_inline)) void score_group(const CodeQuery& query, size_t stride,
                                                        const std::byte* const (&record)[kGroup],
                                                        const std::byte* const (&ahead)[kGroup],
                                                        float* out) {
+  using V = typename Codes::Trait;
   typename V::Dot acc[kGroup];
   for (size_t j = 0; j < kGroup; ++j) acc[j] = V::zero_dot();
   const int8_t* const code = query.code;
   for (size_t offset = 0; offset < stride; offset += kLine) {
     for (size_t j = 0; j < kGroup; ++j) __builtin_prefetch(ahead[j] + offset);
 #pragma GCC unroll 4
-    for (size_t part = offset; part != offset + kLine; part += V::kCodeBytes) {
-      const typename V::CodeOperand operand = V::code_operand(code + part);
+    for (size_t part = 0; part != kLine; part += V::kCodeBytes) {
+      const auto operand = Codes::operand(code, offset, part);
 #pragma GCC unroll 4
-      for (size_t j = 0; j < kGroup; ++j) acc[j] = V::dot(acc[j], operand, record[j] + part);
+      for (size_t j = 0; j < kGroup; ++j)
+        acc[j] = Codes::dot(acc[j], operand, record[j] + offset + part);
     }
   }
   const std::byte* constants[kGroup];
   for (size_t j = 0; j < kGroup; ++j) constants[j] = record[j] + stride - 2 * sizeof(float);
-  V::finish(acc, query, constants, out);
+  Codes::finish(acc, query, constants, out);
 }
 
-template <class V>
+template <class Codes>
 void score_codes(const CodeQuery& query, const std::byte* records, size_t stride,
                  const uint32_t* ids, size_t count, float* out) {
   // Past the end the last record stands in: its lines are in flight or in cache already.
@@ -68,10 +107,10 @@ void score_codes(const CodeQuery& query, const std::byte* records, size_t stride
       ahead[j] = record_of(i + j + kGroupsAhead * kGroup);
     }
     if (i + kGroup <= count) {
-      score_group<V>(query, stride, record, ahead, out + i);
+      score_group<Codes>(query, stride, record, ahead, out + i);
     } else {
       float scores[kGroup];
-      score_group<V>(query, stride, record, ahead, scores);
+      score_group<Codes>(query, stride, record, ahead, scores);
       for (size_t j = 0; i + j < count; ++j) out[i + j] = scores[j];
     }
   }

@@ -10,6 +10,7 @@
 #include "simd/generic/distance_tile.h"
 #include "simd/generic/fast_scan.h"
 #include "simd/generic/hadamard.h"
+#include "simd/generic/nearest.h"
 #include "simd/generic/score_codes.h"
 #include "simd/generic/smallest.h"
 #include "simd/kernels.h"
@@ -25,9 +26,11 @@ constexpr Kernels table_of(Isa isa, const char* name) {
        {ip_float<V, float>, ip_float<V, Half>, ip_int<V, int8_t>, ip_int<V, uint8_t>},
        {cosine_float<V, float>, cosine_float<V, Half>, cosine_int<V, int8_t>,
         cosine_int<V, uint8_t>}},
-      score_codes<V>,
+      score_codes<ByteCodes<V>>,
+      score_codes<NibbleCodes<V>>,
       hadamard<V>,
-      gemm_tile<V>,
+      gemm_tile<V, true>,
+      gemm_tile<V, false>,
       kGemmTileRows<V>,
       kGemmTileCols<V>,
       fast_scan<V>,
@@ -35,6 +38,9 @@ constexpr Kernels table_of(Isa isa, const char* name) {
       V::kTileRows,
       V::kTileVectors * V::kDotLanes,
       smallest<V>,
+      nearest_tile<V>,
+      kNearestRows<V>,
+      kNearestCols<V>,
   };
 }
 

@@ -35,6 +35,8 @@ def build(args: argparse.Namespace) -> int:
             ids,
             metric=args.metric,
             degree=args.degree,
+            code_dim=args.code_dim,
+            builder=args.builder,
             build_width=args.build_width,
             alpha=args.alpha,
             threads=args.threads,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The elements of a matrix in their own type. Private to search/exact*.
+// The elements of a matrix in their own type.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 #include "bigrain/types.h"
 #include "util/half.h"
 
-namespace bigrain::exact {
+namespace bigrain {
 
 struct Half {
   uint16_t bits;
@@ -34,4 +34,4 @@ void with_elements(const MatrixView& matrix, Visit&& visit) {
   }
 }
 
-}  // namespace bigrain::exact
+}  // namespace bigrain
