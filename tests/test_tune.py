@@ -178,9 +178,14 @@ def test_a_failing_search_puts_the_graph_back(index: Index) -> None:
     core = pickle.loads(pickle.dumps(index))._core
     graph = core.graph().copy()
     folds = _sample.left_out_queries(core, 10, 100, 0, 0, None)
-    with pytest.raises(bigrain.Cancelled), _sample.patched(core, folds[0].patch):
-        assert (core.graph() != graph).any()
-        raise bigrain.Cancelled
+
+    def fail() -> None:
+        with _sample.patched(core, folds[0].patch):
+            assert (core.graph() != graph).any()
+            raise bigrain.Cancelled
+
+    with pytest.raises(bigrain.Cancelled):
+        fail()
     np.testing.assert_array_equal(core.graph(), graph)
     core.set_rows(folds[0].patch.points, folds[0].patch.changed)
     _sample.put_back(core, folds)
