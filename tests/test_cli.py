@@ -119,6 +119,11 @@ def test_info_prints_json(files: Path) -> None:
     assert 16 in told.values()
 
 
+def test_info_prints_the_plan(files: Path) -> None:
+    told = run("info", files / "x.bigrain", "--plan").stdout
+    assert told == f"{bigrain.Index.open(files / 'x.bigrain').plan()}\n"
+
+
 def test_validate_sound_and_damaged(files: Path, tmp_path: Path) -> None:
     assert "sound, 600 points" in run("validate", files / "x.bigrain").stdout
     damaged = bytearray((files / "x.bigrain").read_bytes())

@@ -179,9 +179,6 @@ void check_tuning(const IndexParts& parts) {
            point.width <= kMaxWidth && point.recall >= 0.0f && point.recall <= 1.0f &&
            point.rerank <= kMaxWidth;
   };
-  const auto ascending = [](const TunePoint& a, const TunePoint& b) {
-    return a.k < b.k || (a.k == b.k && a.width < b.width);
-  };
   for (size_t i = 0; i < parts.tuning.size(); ++i) {
     if (!in_range(parts.tuning[i])) {
       fail(SectionKind::tuning, "point " + std::to_string(i) + " is out of range");

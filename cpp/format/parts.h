@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <tuple>
 #include <vector>
 
 #include "bigrain/types.h"
@@ -19,6 +20,10 @@ struct TunePoint {
   uint32_t rerank = 0;  // 0: default_rerank(k, width)
 };
 static_assert(sizeof(TunePoint) == 16);
+// The order of a curve's points, without repetition.
+inline bool ascending(const TunePoint& a, const TunePoint& b) {
+  return std::tie(a.k, a.width, a.rerank) < std::tie(b.k, b.width, b.rerank);
+}
 
 // Codes, then float32 scale and bias in the last 8 bytes; whole cache lines.
 constexpr uint32_t code_stride(uint32_t dim) { return (dim + 8 + 63) / 64 * 64; }
@@ -63,7 +68,7 @@ struct IndexParts {
   Buffer scales;      // dim float32: coordinates are divided by these before the projection
   Buffer projection;  // code_dim x code_stride(dim) bytes: its rows, as code records
   Buffer blocks;      // derived, in no file: the fast layout (quant/neighbour_blocks.h), or empty
-  std::vector<TunePoint> tuning;     // sorted by (k, width)
+  std::vector<TunePoint> tuning;     // sorted by (k, width, rerank)
   std::vector<CodeDimTrial> trials;  // sorted by code_dim; empty where none was made
 
   bool is_projected() const { return meta.code_dim != meta.dim; }

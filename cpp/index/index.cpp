@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bigrain/index.h"
 
+#include <algorithm>
 #include <string>
 
 #include "format/parts.h"
@@ -23,12 +24,10 @@ void Index::set_tuning(std::vector<TunePoint> points) {
     const bool in_range = point.k >= kMinK && point.k <= kMaxK && point.width >= kMinWidth &&
                           point.width <= kMaxWidth && point.recall >= 0 && point.recall <= 1 &&
                           point.rerank <= kMaxWidth;
-    const bool sorted = i == 0 || points[i - 1].k < point.k ||
-                        (points[i - 1].k == point.k && points[i - 1].width < point.width);
-    if (!in_range || !sorted) {
+    if (!in_range || (i > 0 && !ascending(points[i - 1], point))) {
       throw Error::invalid("tuning: point " + std::to_string(i) +
-                           " is out of range or order; expected ascending (k, width) and recall "
-                           "from 0 to 1");
+                           " is out of range or order; expected ascending (k, width, rerank) "
+                           "and recall from 0 to 1");
     }
   }
   parts_->tuning = std::move(points);
@@ -46,6 +45,22 @@ void Index::set_layout(Layout layout, uint32_t threads, Monitor& monitor) {
   } else {
     quant::make_blocks(*parts_, resolve_threads(threads), monitor);
   }
+}
+
+void Index::set_rows(std::span<const uint32_t> points, const uint32_t* rows) {
+  const IndexMeta& meta = parts_->meta;
+  for (const uint32_t point : points) {
+    if (point >= meta.count) {
+      throw Error::invalid("points: got " + std::to_string(point) + "; expected below " +
+                           std::to_string(meta.count));
+    }
+  }
+  const std::span<uint32_t> graph = parts_->graph.as<uint32_t>();
+  for (size_t i = 0; i < points.size(); ++i) {
+    std::copy_n(rows + i * meta.degree, meta.degree, &graph[size_t{points[i]} * meta.degree]);
+  }
+  Monitor unwatched;
+  if (layout() == Layout::fast) quant::make_blocks(*parts_, resolve_threads(0), unwatched);
 }
 
 }  // namespace bigrain

@@ -261,6 +261,7 @@ TEST(signs_and_tuning) {
   }
   CHECK(contains(with({.k = 1, .width = 16, .recall = 0.5f}), "point 1 is out of order"));
   CHECK(contains(with({.k = 11, .width = 1, .recall = 0.5f}), "point 2 is out of order"));
+  CHECK_EQ(with({.k = 1, .width = 16, .recall = 0.5f, .rerank = 1}), "");
 }
 
 // What is used without further checks is checked whatever `verify` says.

@@ -131,6 +131,26 @@ TEST(a_damaged_graph_gives_an_error_and_no_answer) {
   CHECK_THROWS(search(index, view_of(vectors, 8), 10, 50), ErrorKind::corrupt);
 }
 
+TEST(rows_can_be_replaced_and_put_back) {
+  const std::vector<float> vectors = check::random_vectors(500, 8, 45);
+  Monitor monitor;
+  Index index = Index::build(view_of(vectors, 8), nullptr, BuildParams{}, monitor);
+  const std::vector<std::byte> before = index.to_bytes();
+  const uint32_t degree = index.parts().meta.degree;
+  const uint32_t* graph = index.parts().graph.as<uint32_t>().data();
+  const std::vector<uint32_t> points{3, 499};
+  std::vector<uint32_t> saved(graph + 3 * degree, graph + 4 * degree);
+  saved.insert(saved.end(), graph + 499 * degree, graph + 500 * degree);
+  index.set_rows(points, std::vector<uint32_t>(2 * degree, 7).data());
+  CHECK_EQ(graph[3 * degree], 7u);
+  CHECK_EQ(graph[500 * degree - 1], 7u);
+  index.set_rows(points, saved.data());
+  CHECK(index.to_bytes() == before);
+  const std::vector<uint32_t> beyond{3, 500};
+  CHECK_THROWS(index.set_rows(beyond, saved.data()), ErrorKind::invalid_argument);
+  CHECK(index.to_bytes() == before);
+}
+
 TEST(parameters_out_of_range_are_refused) {
   const std::vector<float> vectors = check::random_vectors(20, 8, 46);
   Monitor monitor;

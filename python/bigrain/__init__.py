@@ -3,7 +3,9 @@
 
 from bigrain._core import Cancelled, CorruptIndexError, __version__
 from bigrain._exact import exact_search, recall
+from bigrain._plan import CodeTrial, Plan, TunedCurve
 from bigrain._results import (
+    CurvePoint,
     DetailedResult,
     SearchResult,
     SearchStats,
@@ -14,12 +16,16 @@ from bigrain.index import Index
 
 __all__ = [
     "Cancelled",
+    "CodeTrial",
     "CorruptIndexError",
+    "CurvePoint",
     "DetailedResult",
     "Index",
+    "Plan",
     "SearchResult",
     "SearchStats",
     "TuneReport",
+    "TunedCurve",
     "ValidationReport",
     "__version__",
     "exact_search",

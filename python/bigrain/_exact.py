@@ -87,29 +87,29 @@ def recall(
         raise ValueError("recall: ids and distances must have one shape")
     if true_ids.shape[0] != rows or true_ids.shape[1] < k:
         raise ValueError(f"truth: expected shape ({rows}, {k} or more), found {true_ids.shape}")
-    true_ids, true_distances = true_ids[:, :k], true_distances[:, :k]
-    exists = true_ids >= 0
-    if not exists.any():
+    true_ids = true_ids[:, :k]
+    total = int((true_ids >= 0).sum())
+    if total == 0:
         return 1.0
     if by == "id":
         hits = sum(
             np.intersect1d(a[a >= 0], b[b >= 0]).size
             for a, b in zip(found_ids, true_ids, strict=True)
         )
-    else:
-        hits = _close_enough(found_ids, found_distances, true_distances, exists, tolerance)
-    return hits / int(exists.sum())
+        return hits / total
+    cut = SearchResult(true_ids, true_distances[:, :k])
+    near, _ = hits_by_distance(SearchResult(found_ids, found_distances), cut, tolerance)
+    return int(near.sum()) / total
 
 
-def _close_enough(
-    ids: npt.NDArray[Any],
-    distances: npt.NDArray[Any],
-    true_distances: npt.NDArray[Any],
-    exists: npt.NDArray[np.bool_],
-    tolerance: float,
-) -> int:
-    """Count the results no farther than the last true neighbour of their query."""
-    last = np.where(exists, true_distances, -np.inf).max(axis=1, keepdims=True)
+def hits_by_distance(
+    found: SearchResult, truth: SearchResult, tolerance: float = DISTANCE_TOLERANCE
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Count, per query, results no farther than its last true neighbour, and true neighbours."""
+    exists = truth.ids >= 0
+    last = np.where(exists, truth.distances, -np.inf).max(axis=1, keepdims=True)
     last = np.where(exists.any(axis=1, keepdims=True), last, 0.0)
-    near = (ids >= 0) & (distances <= last + tolerance * np.maximum(np.abs(last), 1.0))
-    return int(np.minimum(near.sum(axis=1), exists.sum(axis=1)).sum())
+    limit = last + tolerance * np.maximum(np.abs(last), 1.0)
+    near = (found.ids >= 0) & (found.distances <= limit)
+    exist = exists.sum(axis=1)
+    return np.minimum(near.sum(axis=1), exist), exist

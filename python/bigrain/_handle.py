@@ -13,6 +13,7 @@ import numpy.typing as npt
 from bigrain import _core
 from bigrain._arrays import to_numpy
 from bigrain._core import Index as CoreIndex
+from bigrain._plan import Plan, plan_of
 from bigrain._progress import Progress, reporting
 from bigrain._results import ValidationReport
 
@@ -170,6 +171,10 @@ class IndexHandle:
             "bytes_per_vector": total / count if count else 0.0,
             "isa": _core.active_isa(),
         }
+
+    def plan(self) -> Plan:
+        """Return what is where and what it costs, and why codes have their length; see `Plan`."""
+        return plan_of(self._opened())
 
     def scores(self, distances: Any) -> npt.NDArray[np.float32]:
         """Return similarities for distances of this index: larger is closer, any shape.

@@ -57,22 +57,33 @@ class DetailedResult(SearchResult):
         return type(self), (self.ids, self.distances, self.stats)
 
 
+class CurvePoint(NamedTuple):
+    """One setting that no cheaper one beats, and the recall that it promises."""
+
+    width: int
+    rerank: int
+    recall: float
+
+
 @dataclass(frozen=True)
 class TuneReport:
     """What `Index.tune` measured.
 
-    k, target: as asked. width: the least width that reached the target (or the widest tried).
-    recall: recall@k by distance at that width. reached: recall >= target. queries: how many were
-    asked. curve: every (width, recall) measured, by width.
+    k, target: as asked. width, rerank: the cheapest setting that reached the target (or the best
+    tried). recall: the recall@k by distance that it promises: the measured one less `margin`, one
+    standard error of its mean over the queries. reached: recall >= target. queries: how many were
+    asked. curve: the settings measured that no cheaper one beats, by recall.
     """
 
     k: int
     target: float
     width: int
+    rerank: int
     recall: float
+    margin: float
     reached: bool
     queries: int
-    curve: tuple[tuple[int, float], ...]
+    curve: tuple[CurvePoint, ...]
 
 
 @dataclass(frozen=True)

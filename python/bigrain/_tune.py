@@ -1,194 +1,182 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The calibrated curve from recall to width, and its use.
+"""Measures the curve from recall to (width, rerank) for `tune`.
 
-Width is swept upward until the target is passed, then the gap around the target is halved. Every
-point measured is kept: the curve, stored in the index, answers later for other recalls too.
+Recall has two prices: a wider window finds more (hops and codes), more candidates decided by full
+vectors lose less of what was found (full distances). Steps: from the cheapest setting, try a wider
+window and more candidates, and take the one that gains more recall for its cost, until the target
+is passed; halve the step that passed it; keep what no cheaper setting beats. So the settings
+measured lie along the front, some 30 to 60 searches of the sample instead of a grid of 150. Cost is
+counted, not timed: the same choice on every machine and for every number of threads.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from bigrain import _core
-from bigrain._arrays import as_queries, check_values, make_output
-from bigrain._exact import recall
+from bigrain._arrays import make_output
+from bigrain._curve import front
+from bigrain._exact import hits_by_distance
 from bigrain._progress import CoreProgress
-from bigrain._results import SearchResult, TuneReport
+from bigrain._results import CurvePoint, SearchResult, TuneReport
+from bigrain._sample import Fold, patched
 
-# Neighbouring widths of the sweep; about 5 measurements per factor of 4.
-SWEEP_FACTOR = 1.3
-# The gap around the target is halved until it is this part of the width.
-RELATIVE_GAP = 0.03
-# It also ends where this many steps, 2.9 times the width, gained next to nothing (half a neighbour
-# in 1,000): what is missing then is not for a wider window to find. Narrow windows get more time.
+# A step of width or rerank; with 1.3 the searches doubled and the choice stayed within 3 %.
+STEP = 1.5
+# The step that passed the target is halved until it is this part of the setting, and so are those
+# that passed the recalls most often asked for: between coarse steps a curve is taken to be lower
+# than it is, by up to 2 points of recall at .90.
+RELATIVE_GAP, USUAL_RECALLS = 0.03, (0.9, 0.95, 0.99)
+# The walk also ends where this many steps gained next to nothing (half a neighbour in 1,000): what
+# is missing then is not for a wider window to find. Narrow windows get more time.
 PLATEAU_STEPS, PLATEAU_GAIN, PLATEAU_WIDTH = 4, 0.0005, 256
-# The sweep ends past the target once the curve is this high, so that later recalls are covered.
+# The walk goes on past the target until the curve is this high, so that later recalls are covered.
 COVERED_RECALL = 0.995
+# The first window is this part of k: half of k reaches .8 to .9 already (bench/LOG.md).
+FIRST_WIDTH_SHARE = 4
+# Standard errors by which the promised recall lies below the measured one.
+MARGIN_ERRORS = 1.0
+# Cost of a code distance and a full one in cache lines read: their own, and what everything else
+# about them takes (the hop's share, the pool; a new address, an exact distance). Measured: codes of
+# 2, 7, 13 lines took 20, 35, 60 ns, vectors of 6, 24, 49 lines 164, 140, 245 ns (bench/LOG.md,
+# "cost"): 3 ns a line, and 15 and 110 ns beside.
+LINE_BYTES, LINES_BESIDE_CODE, LINES_BESIDE_VECTOR = 64, 5.0, 37.0
 
-# A point itself, and some duplicates, come before its nearest other point.
-DISTINCT_NEIGHBOURS = 4
-
-Row = tuple[int, int, float]  # k, width, recall
-
-
-class Sample(NamedTuple):
-    """Queries and their true neighbours."""
-
-    queries: npt.NDArray[Any]
-    truth: SearchResult
-
-
-def draw_sample(
-    core: _core.Index,
-    queries: Any,
-    k: int,
-    sample: int,
-    seed: int,
-    threads: int,
-    progress: CoreProgress,
-) -> Sample:
-    """Take the given queries, or make some out of points of the index."""
-    meta, vectors, ids = core.meta(), core.vectors(), core.ids()
-    if queries is None:
-        asked = _imitate_queries(vectors, meta["metric"], sample, seed, threads, progress)
-    else:
-        asked, _ = as_queries(queries, meta["dim"], vectors.dtype)
-        check_values(asked, meta["metric"], "queries")
-    if asked.shape[0] == 0:
-        raise ValueError("queries: tuning needs at least one query (the index may be empty)")
-    found, distances = make_output(None, asked.shape[0], k, False)
-    _core.exact_search(vectors, asked, meta["metric"], k, threads, found, distances, progress)
-    if ids is not None:
-        found = np.where(found >= 0, ids[found], -1)
-    return Sample(asked, SearchResult(found, distances))
+Setting = tuple[int, int]  # width, rerank
 
 
-def _imitate_queries(
-    vectors: npt.NDArray[Any],
-    metric: str,
-    sample: int,
-    seed: int,
-    threads: int,
-    progress: CoreProgress,
-) -> npt.NDArray[Any]:
-    """Move points of the index away from where they are, as far as their nearest neighbours lie.
+class Measure(NamedTuple):
+    """Recall as measured, its standard error, and the cache lines that a query reads."""
 
-    Points themselves would be too easy: the graph was built around them, and widths tuned on them
-    gave up to 7 points less recall on held-out queries than promised. Moved in a random direction
-    by that distance, widths for 0.9 to 0.99 gave 1.3 points less to 2.7 points more (GloVe words
-    under three metrics, Fashion-MNIST under two).
-    """
-    random = np.random.default_rng(seed)
-    rows = np.sort(random.permutation(len(vectors))[:sample])
-    points, _ = as_queries(vectors[rows], vectors.shape[1], vectors.dtype)
-    # Inner products measure no distance between points.
-    measure = "cosine" if metric == "cosine" else "l2"
-    ids, squared = make_output(None, len(rows), DISTINCT_NEIGHBOURS, False)
-    _core.exact_search(vectors, points, measure, ids.shape[1], threads, ids, squared, progress)
-    squared = np.where(np.isfinite(squared), np.maximum(squared, 0), 0)
-    apart = np.argmax(squared > 0, axis=1)  # the first that is no duplicate
-    distance = np.sqrt(np.take_along_axis(squared, apart[:, None], axis=1))
-    moved = points.astype(np.float32)
-    if metric == "cosine":  # 1 - cosine is half the squared distance of unit vectors
-        distance *= np.sqrt(np.float32(2)) * np.linalg.norm(moved, axis=1, keepdims=True)
-    step = random.standard_normal(moved.shape, dtype=np.float32)
-    moved += step * (distance / np.linalg.norm(step, axis=1, keepdims=True))
-    if vectors.dtype.kind != "f":
-        info = np.iinfo(vectors.dtype)
-        moved = np.clip(np.rint(moved), info.min, info.max).astype(vectors.dtype)
-    zero = ~moved.any(axis=1)  # by rounding; cosine cannot be asked about it
-    moved[zero] = points[zero]
-    return moved
+    recall: float
+    error: float
+    cost: float
+
+    @property
+    def promised(self) -> float:
+        """The recall that unseen queries will reach five times in six."""
+        return max(0.0, self.recall - MARGIN_ERRORS * self.error)
+
+
+Measured = dict[Setting, Measure]
 
 
 def calibrate(
-    core: _core.Index, sample: Sample, k: int, target: float, threads: int, progress: CoreProgress
+    core: _core.Index, folds: list[Fold], k: int, target: float, threads: int, report: CoreProgress
 ) -> TuneReport:
-    """Measure recall@k over widths until the least width for `target` is known."""
-    ids, distances = make_output(None, sample.queries.shape[0], k, False)
+    """Measure settings until the cheapest one for `target` is known."""
+    lines = _lines(core)
 
-    def measure(width: int) -> float:
-        core.search(sample.queries, k, width, 0, threads, ids, distances, None, progress)
-        return recall(SearchResult(ids, distances), sample.truth)
+    def measure(setting: Setting) -> Measure:
+        return _measure(core, folds, k, setting, threads, lines, report)
 
-    # A width of n sees every point that can be reached.
+    # At n every point that can be reached is seen.
     most = min(_core.LIMITS["width"][2], max(k, core.meta()["count"]))
-    curve = _sweep(measure, k, most, target)
-    reached = [width for width in sorted(curve) if curve[width] >= target]
-    width = reached[0] if reached else max(curve)
+    measured = walk(measure, k, most, target)
+    curve = front(
+        [(k, w, c, m.promised) for (w, c), m in measured.items()],
+        [m.cost for m in measured.values()],
+    )
+    _, width, rerank, promised = next((row for row in curve if row[3] >= target), curve[-1])
+    chosen = measured[width, rerank]
     return TuneReport(
         k=k,
         target=target,
         width=width,
-        recall=curve[width],
-        reached=bool(reached),
-        queries=sample.queries.shape[0],
-        curve=tuple(sorted(curve.items())),
+        rerank=rerank,
+        recall=promised,
+        margin=chosen.recall - promised,
+        reached=promised >= target,
+        queries=sum(len(fold.queries) for fold in folds),
+        curve=tuple(CurvePoint(*row[1:]) for row in curve),
     )
 
 
-def _sweep(
-    measure: Callable[[int], float], least: int, most: int, target: float
-) -> dict[int, float]:
-    curve: dict[int, float] = {}
-    width = least
-    while True:
-        curve[width] = measure(width)
-        values = list(curve.values())
-        flat = width >= PLATEAU_WIDTH and len(values) > PLATEAU_STEPS
-        if flat and values[-1] - values[-1 - PLATEAU_STEPS] < PLATEAU_GAIN:
-            break
-        if width == most or values[-1] >= max(target, COVERED_RECALL):
-            break
-        width = min(most, max(width + 1, int(width * SWEEP_FACTOR)))
-    above = min((w for w in curve if curve[w] >= target), default=None)
-    below = max((w for w in curve if above is not None and w < above), default=None)
-    while above is not None and below is not None and above - below > max(1, RELATIVE_GAP * above):
-        middle = (above + below) // 2
-        curve[middle] = measure(middle)
-        if curve[middle] >= target:
+def _lines(core: _core.Index) -> npt.NDArray[np.float64]:
+    """Return what a hop, a code distance and a full distance cost, in cache lines."""
+    meta, parts = core.meta(), core.part_bytes()
+    count = max(1, meta["count"])
+    code = parts["codes"] / count / LINE_BYTES + LINES_BESIDE_CODE
+    vector = parts["vectors"] / count / LINE_BYTES + LINES_BESIDE_VECTOR
+    return np.array([0.0, code, vector])  # hops are counted beside their codes
+
+
+def _measure(
+    core: _core.Index,
+    folds: list[Fold],
+    k: int,
+    setting: Setting,
+    threads: int,
+    lines: npt.NDArray[np.float64],
+    report: CoreProgress,
+) -> Measure:
+    shares, costs = [], []
+    for fold in folds:
+        rows = len(fold.queries)
+        ids, distances = make_output(None, rows, k, False)
+        stats = np.empty((rows, 3), np.uint32)
+        with patched(core, fold.patch):
+            core.search(fold.queries, k, *setting, threads, ids, distances, stats, report)
+        hits, exist = hits_by_distance(SearchResult(ids, distances), fold.truth)
+        shares.append(np.where(exist > 0, hits / np.maximum(exist, 1), 1.0))
+        costs.append(stats @ lines)
+    share = np.concatenate(shares)
+    error = float(share.std(ddof=1)) / math.sqrt(len(share)) if len(share) > 1 else 0.0
+    return Measure(float(share.mean()), error, float(np.concatenate(costs).mean()))
+
+
+def walk(measure: Callable[[Setting], Measure], k: int, most: int, target: float) -> Measured:
+    """Measure settings along the front, narrow to wide, most finely around the recalls wanted."""
+    measured: Measured = {}
+
+    def at(setting: Setting) -> Measure:
+        if setting not in measured:
+            measured[setting] = measure(setting)
+        return measured[setting]
+
+    here = (max(1, k // FIRST_WIDTH_SHARE), k)
+    path = [here]
+    while not _ends([at(step) for step in path], here, most, target):
+        here = _next(at, here, most)
+        path.append(here)
+    for wanted in sorted({*USUAL_RECALLS, target}):
+        passed = [i for i, step in enumerate(path) if at(step).promised >= wanted]
+        if passed and passed[0] > 0:
+            _halve(at, path[passed[0] - 1], path[passed[0]], wanted)
+    return measured
+
+
+def _ends(path: list[Measure], here: Setting, most: int, target: float) -> bool:
+    if min(here) >= most or path[-1].recall >= 1.0:
+        return True
+    if path[-1].promised >= max(target, COVERED_RECALL):
+        return True
+    flat = len(path) > PLATEAU_STEPS and here[0] >= PLATEAU_WIDTH
+    return flat and path[-1].recall - path[-1 - PLATEAU_STEPS].recall < PLATEAU_GAIN
+
+
+def _next(at: Callable[[Setting], Measure], here: Setting, most: int) -> Setting:
+    """Return the step that gains more recall for its cost; both at once where neither gains."""
+    wider, deeper = (min(most, max(size + 1, int(size * STEP))) for size in here)
+    steps = [step for step in ((wider, here[1]), (here[0], deeper)) if step != here]
+    now = at(here)
+    rates = [(at(step).recall - now.recall) / max(at(step).cost - now.cost, 1e-9) for step in steps]
+    if max(rates) <= 0:
+        return wider, deeper
+    return steps[int(np.argmax(rates))]
+
+
+def _halve(at: Callable[[Setting], Measure], below: Setting, above: Setting, target: float) -> None:
+    while any(
+        high - low > max(1, RELATIVE_GAP * high) for low, high in zip(below, above, strict=True)
+    ):
+        middle = (below[0] + above[0] + 1) // 2, (below[1] + above[1] + 1) // 2
+        if at(middle).promised >= target:
             above = middle
         else:
             below = middle
-    return curve
-
-
-def merge_rows(rows: list[Row], report: TuneReport) -> list[Row]:
-    """Replace the curve of the report's k."""
-    kept = [row for row in rows if row[0] != report.k]
-    return sorted(kept + [(report.k, width, value) for width, value in report.curve])
-
-
-def width_for(rows: list[Row], k: int, wanted: float) -> int:
-    """Return the width that the stored curve gives for recall@k.
-
-    The curve of a larger k serves a smaller one: its last neighbours are the harder ones. Between
-    two measured widths recall is taken to rise linearly with the logarithm of the width; the curve
-    is concave there, so that errs to the wide side.
-    """
-    usable = [row[0] for row in rows if row[0] >= k]
-    if not usable:
-        state = "has no calibrated curve" if not rows else "has curves only for smaller k"
-        raise ValueError(
-            f"recall: the index {state}; call index.tune(k={k}, recall={wanted}) first, "
-            "or pass width="
-        )
-    curve = [(width, value) for at, width, value in rows if at == min(usable)]
-    above = next((i for i, point in enumerate(curve) if point[1] >= wanted), None)
-    if above is None:
-        best = max(value for _, value in curve)
-        raise ValueError(
-            f"recall: the calibrated curve ends at {best:.4f}; call "
-            f"index.tune(k={k}, recall={wanted}), or pass width="
-        )
-    high_width, high = curve[above]
-    if above == 0:
-        return max(k, high_width)
-    low_width, low = curve[above - 1]
-    share = (wanted - low) / (high - low)
-    width = low_width * (high_width / low_width) ** share
-    return max(k, min(high_width, int(np.ceil(width))))

@@ -113,6 +113,7 @@ def _search(verbs: Verbs) -> None:
 
 def _info(verbs: Verbs) -> None:
     parser = verbs.add_parser("info", help="print an index file's header as JSON")
+    parser.add_argument("--plan", action="store_true", help="what is where, what it costs, and why")
     parser.set_defaults(run=commands.info)
     parser.add_argument("index", type=Path)
 

@@ -25,7 +25,7 @@ namespace bigrain::python {
 
 namespace {
 
-using TuneRow = std::tuple<uint32_t, uint32_t, float>;  // k, width, recall
+using TuneRow = std::tuple<uint32_t, uint32_t, uint32_t, float>;  // k, width, rerank, recall
 
 Verify verify_of(const std::string& name) {
   if (name == "full") return Verify::full;
@@ -133,7 +133,7 @@ py::dict validate(const Index& self, const py::object& progress) {
 std::vector<TuneRow> tuning(const Index& self) {
   std::vector<TuneRow> rows;
   for (const TunePoint& point : self.tuning()) {
-    rows.emplace_back(point.k, point.width, point.recall);
+    rows.emplace_back(point.k, point.width, point.rerank, point.recall);
   }
   return rows;
 }
@@ -141,10 +141,23 @@ std::vector<TuneRow> tuning(const Index& self) {
 void set_tuning(Index& self, const std::vector<TuneRow>& rows) {
   std::vector<TunePoint> points;
   points.reserve(rows.size());
-  for (const auto& [k, width, recall] : rows) {
-    points.push_back({.k = k, .width = width, .recall = recall});
+  for (const auto& [k, width, rerank, recall] : rows) {
+    points.push_back({.k = k, .width = width, .recall = recall, .rerank = rerank});
   }
   self.set_tuning(std::move(points));
+}
+
+void set_rows(Index& self, const py::array& points, const py::array& rows) {
+  const auto is_ids = [](const py::array& array) {
+    return is_contiguous(array) && array.dtype().equal(py::dtype::of<uint32_t>());
+  };
+  const uint64_t degree = self.parts().meta.degree;
+  if (!is_ids(points) || !is_ids(rows) ||
+      static_cast<uint64_t>(rows.size()) != static_cast<uint64_t>(points.size()) * degree) {
+    throw Error::invalid("rows: expected C-contiguous uint32, one row of the graph per point");
+  }
+  self.set_rows({static_cast<const uint32_t*>(points.data()), static_cast<size_t>(points.size())},
+                static_cast<const uint32_t*>(rows.data()));
 }
 
 py::dict meta(const Index& self) {
@@ -216,6 +229,7 @@ void register_index(py::module_& module) {
       .def("validate", &validate, arg("progress"))
       .def("tuning", &tuning)
       .def("set_tuning", &set_tuning, arg("rows"))
+      .def("set_rows", &set_rows, arg("points"), arg("rows"))
       .def("trials", &trials)
       .def("meta", &meta)
       .def("part_bytes", &part_bytes)

@@ -73,9 +73,13 @@ class Index {
   // Checks what the format promises, and that every point can be reached from the entry.
   ValidationReport validate(Monitor& monitor) const;
 
-  // The calibrated curve that maps recall to width; empty until set.
+  // The calibrated curve from recall to width and rerank; empty until set.
   std::span<const TunePoint> tuning() const;
   void set_tuning(std::vector<TunePoint> points);
+
+  // Replaces the rows of some points of the graph, of `degree` ids each, so that tuning can leave
+  // points out for a while. The ids within are compared with n at each use only.
+  void set_rows(std::span<const uint32_t> points, const uint32_t* rows);
 
   const IndexParts& parts() const { return *parts_; }
 

@@ -58,7 +58,8 @@ def _tune(index: Index, args: argparse.Namespace) -> None:
     with progress("tuning", "queries", quiet=args.quiet) as report:
         tuned = index.tune(recall=args.tune, threads=args.threads, progress=report)
     reached = "" if tuned.reached else f", short of {tuned.target}: raise --degree or --build-width"
-    _say(f"width {tuned.width} gives recall@{tuned.k} {tuned.recall:.4f}{reached}")
+    setting = f"width {tuned.width}, rerank {tuned.rerank}"
+    _say(f"{setting}: recall@{tuned.k} {tuned.recall:.4f}{reached}")
 
 
 def _ids(path: Path) -> Any:
@@ -124,7 +125,11 @@ def _print_rows(found: SearchResult) -> None:
 
 def info(args: argparse.Namespace) -> int:
     """`bigrain info INDEX`."""
-    print(json.dumps(Index.describe(args.index), indent=2))
+    if args.plan:  # the trials and the curve lie in sections, so the file is read
+        with Index.open(args.index, verify="header") as index:
+            print(index.plan())
+    else:
+        print(json.dumps(Index.describe(args.index), indent=2))
     return 0
 
 
