@@ -11,12 +11,12 @@ from bigrain import _core
 
 Metric: TypeAlias = Literal["l2", "ip", "cosine"]
 Builder: TypeAlias = Literal["auto", "vamana", "partitioned"]
-Layout: TypeAlias = Literal["compact", "fast"]
+Layout: TypeAlias = Literal["auto", "compact", "fast"]
 Verify: TypeAlias = Literal["full", "header", "off"]
 
 METRICS = ("l2", "ip", "cosine")
 BUILDERS = ("auto", "vamana", "partitioned")
-LAYOUTS = ("compact", "fast")
+LAYOUTS = ("auto", "compact", "fast")
 VERIFY_LEVELS = ("full", "header", "off")
 # build() draws from a 64-bit generator.
 MAX_SEED = 2**64 - 1
