@@ -5,7 +5,6 @@
 #include <bit>
 #include <cstring>
 
-#include "quant/scalar8.h"
 #include "util/thread_pool.h"
 
 namespace bigrain::graph {
@@ -15,15 +14,8 @@ namespace {
 constexpr uint32_t kNobody = 0xffffffffu;
 constexpr size_t kGrain = 1024;  // records hashed at a time: a millisecond or less
 constexpr size_t kPollEvery = size_t{1} << 16;
-// Scales that agree in sign, exponent and 8 bits differ by 0.4 % at most: half a step of the
-// largest code, which is what rounding to codes loses anyway.
-constexpr uint32_t kScaleBits = 0xffff8000u;
 // The part of a copy's row that leads on within the group.
 constexpr size_t kTreeShare = 4;
-
-uint32_t scale_key(const std::byte* record, size_t stride) {
-  return std::bit_cast<uint32_t>(quant::constants_of(record, stride).scale) & kScaleBits;
-}
 
 // Multiply and fold by the 128-bit product; the constant is 2^64 / golden ratio.
 uint64_t mix(uint64_t value) {
@@ -32,8 +24,8 @@ uint64_t mix(uint64_t value) {
 }
 
 uint64_t hash_of(const std::byte* record, size_t stride) {
-  uint64_t hash = mix(scale_key(record, stride) + uint64_t{1});
-  for (size_t i = 0; i + sizeof(quant::CodeConstants) < stride; i += sizeof(uint64_t)) {
+  uint64_t hash = 1;
+  for (size_t i = 0; i < stride; i += sizeof(uint64_t)) {
     uint64_t word;
     std::memcpy(&word, record + i, sizeof word);
     hash = mix(hash ^ word) + i;
@@ -65,9 +57,8 @@ class Groups {
 
  private:
   bool alike(uint32_t a, uint32_t b) const {
-    const std::byte *const x = codes_.record(a), *const y = codes_.record(b);
-    return hashes_[a] == hashes_[b] && scale_key(x, codes_.stride) == scale_key(y, codes_.stride) &&
-           std::memcmp(x, y, codes_.stride - sizeof(quant::CodeConstants)) == 0;
+    return hashes_[a] == hashes_[b] &&
+           std::memcmp(codes_.record(a), codes_.record(b), codes_.stride) == 0;
   }
 
   search::CodesView codes_;

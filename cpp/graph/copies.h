@@ -30,8 +30,8 @@ struct Copies {
   std::vector<uint32_t> groups;  // where each target's begin in `others`, and their end
 };
 
-// Groups 0 .. count - 1: same codes, and scales that differ by less than the codes resolve. `entry`
-// is the first of its group, of other groups the least id is. The same for every number of threads.
+// Groups 0 .. count - 1 by equal records, scales included. `entry` is the first of its group, of
+// other groups the least id is. The same for every number of threads.
 Copies find_copies(const search::CodesView& codes, size_t count, uint32_t entry, uint32_t threads,
                    Monitor& monitor);
 

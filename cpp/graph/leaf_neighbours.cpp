@@ -82,6 +82,11 @@ void LeafNeighbours::take_out_copies(std::span<const uint32_t> leaf) {
     if (taken[row]) return;
     roots_.push_back(leaf_[row]);
     const float least = blur(row);
+    // Where points lie that close everywhere, as in few dimensions, they are no copies.
+    const bool is_dense = std::any_of(distances, distances + leaf_.size(), [&](float distance) {
+      return distance > least && distance <= kGap * least;
+    });
+    if (is_dense) return;
     for (size_t i = row + 1; i < leaf_.size(); ++i) {
       if (taken[i] || !(distances[i] <= least)) continue;
       taken[i] = met_.leaders.offer(leaf_[i], leaf_[row]);

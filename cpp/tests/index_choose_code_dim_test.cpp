@@ -34,7 +34,9 @@ IndexParts choose(const std::vector<float>& vectors, size_t dim, uint32_t wanted
   parts.meta.dim = static_cast<uint32_t>(dim);
   parts.meta.count = vectors.size() / dim;
   parts.vectors = Buffer(vectors.size() * sizeof(float));
-  std::memcpy(parts.vectors.data(), vectors.data(), parts.vectors.size());
+  if (!vectors.empty()) {
+    std::memcpy(parts.vectors.data(), vectors.data(), parts.vectors.size());
+  }
   Monitor monitor;
   quant::fit_mean(parts, threads, monitor);
   const MatrixView view{queries.data(), queries.size() / dim, dim, Dtype::f32};

@@ -81,7 +81,7 @@ class Index(IndexHandle):
             degree: R, most neighbours per point, 2 to 512. Memory and recall grow with it.
             builder: "vamana" finds each point's candidates by searching the graph built so far,
                 "partitioned" by comparing all points within small overlapping neighbourhoods, which
-                is faster and as good. "auto" takes it from 4,096 vectors on.
+                is faster and as good. "auto" takes it from 4,096 vectors on (3 dimensions or more).
             build_width: L, how far candidates are sought, 1 to 4,096: the width of those searches,
                 or 4 per neighbourhood that a vector lies in.
             alpha: factor of RobustPrune, 0.5 to 4; at most 1 for "ip". None: 1.2, for "ip" 0.9.
