@@ -26,9 +26,17 @@ def test_both_find_neighbours_and_ignore_threads(builder: Any, metric: Any) -> N
     assert np.array_equal(again._opened().graph(), index._opened().graph())
 
 
-@pytest.mark.parametrize(("rows", "taken"), [(4_095, "vamana"), (4_096, "partitioned")])
-def test_auto_goes_by_the_number_of_vectors(rows: int, taken: Any) -> None:
-    vectors = make_vectors(rows, 8)
+@pytest.mark.parametrize(
+    ("rows", "dim", "taken"),
+    [
+        (4_095, 8, "vamana"),
+        (4_096, 8, "partitioned"),
+        (5_000, 2, "vamana"),
+        (5_000, 3, "partitioned"),
+    ],
+)
+def test_auto_goes_by_the_number_of_vectors(rows: int, dim: int, taken: Any) -> None:
+    vectors = make_vectors(rows, dim)
     auto = Index.build(vectors, degree=8)._opened().graph()
     assert np.array_equal(auto, Index.build(vectors, degree=8, builder=taken)._opened().graph())
 

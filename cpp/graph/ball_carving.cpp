@@ -2,7 +2,6 @@
 #include "graph/ball_carving.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "util/rng.h"
 #include "util/thread_pool.h"
@@ -54,11 +53,9 @@ class Carver {
   Carver(const TileSource& source, const CarvingParams& params, Monitor& monitor)
       : source_(source), params_(params), monitor_(monitor), scratch_(params.threads) {}
 
-  PointSets run(size_t count) {
+  PointSets run(std::span<const uint32_t> points) {
     PointSets balls, leaves;
-    balls.members.resize(count);
-    std::iota(balls.members.begin(), balls.members.end(), 0u);
-    balls.starts.push_back(count);
+    if (!points.empty()) balls.add(points);
     for (size_t level = 0; balls.count() != 0; ++level) {
       balls = take_leaves(balls, level, leaves);
       balls = split(balls, level);
@@ -176,9 +173,9 @@ class Carver {
 
 }  // namespace
 
-PointSets carve(const TileSource& source, size_t count, const CarvingParams& params,
-                Monitor& monitor) {
-  return Carver(source, params, monitor).run(count);
+PointSets carve(const TileSource& source, std::span<const uint32_t> points,
+                const CarvingParams& params, Monitor& monitor) {
+  return Carver(source, params, monitor).run(points);
 }
 
 }  // namespace bigrain::graph

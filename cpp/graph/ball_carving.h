@@ -39,11 +39,11 @@ struct CarvingParams {
   uint32_t threads;
 };
 
-// Leaves of at most kMaxLeaf points that together hold each of 0 .. count - 1 at least once; most
-// points are in 3 * fanout of them. No leaf holds a point twice. The same for every number of
+// Leaves of at most kMaxLeaf points that together hold each of `points`, distinct ids, at least
+// once; most are in 3 * fanout of them. No leaf holds a point twice. The same for every number of
 // threads.
 inline constexpr size_t kMaxLeaf = 512;
-PointSets carve(const TileSource& source, size_t count, const CarvingParams& params,
-                Monitor& monitor);
+PointSets carve(const TileSource& source, std::span<const uint32_t> points,
+                const CarvingParams& params, Monitor& monitor);
 
 }  // namespace bigrain::graph

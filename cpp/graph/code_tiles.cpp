@@ -61,7 +61,10 @@ constexpr size_t kGrain = 1024;  // records read at a time: a millisecond or les
 
 TileSource::TileSource(const CodeDistances& distances, const simd::Kernels& kernels, size_t dim,
                        size_t count, Geometry geometry, uint32_t threads, Monitor& monitor)
-    : kernels_(kernels), depth_(depth_of(dim, distances.codes.stride)), rows_(count) {
+    : kernels_(kernels),
+      depth_(depth_of(dim, distances.codes.stride)),
+      is_euclidean_(geometry == Geometry::euclidean || !distances.inner_product),
+      rows_(count) {
   parallel_for(count, kGrain, threads, monitor, [&](size_t begin, size_t end, uint32_t) {
     for (size_t i = begin; i < end; ++i) {
       rows_[i] = tile_row(distances.codes.record(static_cast<uint32_t>(i)), distances.codes.stride,

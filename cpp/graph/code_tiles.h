@@ -31,10 +31,13 @@ class TileSource {
   // How many leading codes of a record count: a multiple of 4.
   size_t depth() const { return depth_; }
   const simd::Kernels& kernels() const { return kernels_; }
+  // Whether distances are squared Euclidean ones.
+  bool is_euclidean() const { return is_euclidean_; }
 
  private:
   const simd::Kernels& kernels_;
   size_t depth_;
+  bool is_euclidean_;
   std::vector<simd::TileRow> rows_;
 };
 

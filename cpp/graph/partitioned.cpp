@@ -3,10 +3,10 @@
 
 #include <algorithm>
 #include <memory>
-#include <numeric>
 #include <vector>
 
 #include "graph/ball_carving.h"
+#include "graph/copies.h"
 #include "graph/leaf_neighbours.h"
 #include "graph/linker.h"
 #include "graph/repair.h"
@@ -20,6 +20,8 @@ namespace {
 // All in bench/LOG.md, "partitioned". Candidates that a point keeps: more of them cost time and
 // made rows of farther ones.
 size_t candidates_of(uint32_t degree) { return size_t{degree} + degree / 2; }
+// Far ones of points in tight clusters: one from each leaf, near enough (bench/LOG.md, "copies").
+size_t far_of(uint32_t degree) { return degree; }
 
 // Balls of the first level per point: 10 at the default width.
 uint32_t fanout_of(uint32_t width) {
@@ -31,26 +33,27 @@ uint32_t fanout_of(uint32_t width) {
 constexpr size_t kNearest = 5, kNearestOfOne = simd::kSmallestMax;
 
 // Progress is the share of the leaves, in points, and then the points linked.
-Reservoirs meet(const TileSource& source, const PointSets& leaves, size_t count,
-                const VamanaParams& params, uint32_t threads, Monitor& monitor) {
-  Reservoirs reservoirs(count, candidates_of(params.degree));
+Met meet(const TileSource& source, const PointSets& leaves, size_t count, uint32_t entry,
+         const VamanaParams& params, uint32_t threads, Monitor& monitor) {
+  Met met(count, candidates_of(params.degree), far_of(params.degree), entry);
   const size_t nearest = leaves.count() == 1 ? kNearestOfOne : kNearest;
   std::vector<std::unique_ptr<LeafNeighbours>> workers(threads);
   parallel_for(leaves.count(), 1, threads, monitor, [&](size_t begin, size_t end, uint32_t index) {
-    if (!workers[index]) workers[index] = std::make_unique<LeafNeighbours>(source, nearest);
+    if (!workers[index]) workers[index] = std::make_unique<LeafNeighbours>(source, nearest, met);
     for (size_t i = begin; i < end; ++i) {
-      workers[index]->offer(leaves.set(i), reservoirs);
+      workers[index]->offer(leaves.set(i));
       monitor.advance((i + 1) * count / leaves.count() - i * count / leaves.count());
     }
   });
-  return reservoirs;
+  return met;
 }
 
 PointSets cut(const CodeDistances& distances, const simd::Kernels& kernels, size_t dim,
-              size_t count, const CarvingParams& params, Monitor& monitor) {
+              size_t count, const std::vector<uint32_t>& points, const CarvingParams& params,
+              Monitor& monitor) {
   const TileSource source(distances, kernels, dim, count, Geometry::euclidean, params.threads,
                           monitor);
-  return carve(source, count, params, monitor);
+  return carve(source, points, params, monitor);
 }
 
 }  // namespace
@@ -60,21 +63,27 @@ Buffer build_partitioned(const CodeDistances& distances, const simd::Kernels& ke
                          Monitor& monitor) {
   const uint32_t threads = resolve_threads(params.threads);
   monitor.start(2 * count);
+  Copies copies = find_copies(distances.codes, count, entry, threads, monitor);
   Linker linker(distances, count, {params.degree, params.alpha, threads}, monitor);
   {
-    const PointSets leaves = cut(distances, kernels, dim, count,
+    const PointSets leaves = cut(distances, kernels, dim, count, copies.firsts,
                                  {fanout_of(params.width), params.seed, threads}, monitor);
     const TileSource source(distances, kernels, dim, count, Geometry::graph, threads, monitor);
-    const Reservoirs reservoirs = meet(source, leaves, count, params, threads, monitor);
-    std::vector<uint32_t> order(count);
-    std::iota(order.begin(), order.end(), 0u);
-    linker.choose(order, [&](uint32_t point, LinkWorker& w) {
-      reservoirs.read(point, w.candidates);
+    const Met met = meet(source, leaves, count, entry, params, threads, monitor);
+    join_followers(met.leaders, copies);
+    linker.choose(copies.firsts, [&](uint32_t point, LinkWorker& w) {
+      w.candidates.clear();
+      met.near.read(point, w.candidates);
+      met.far.read(point, w.candidates);
+      std::erase_if(w.candidates, [&](const search::ScoredId& candidate) {
+        return met.leaders.of(candidate.id) != candidate.id;
+      });
       monitor.advance(1);
     });
   }
   linker.connect();
   Rows rows = linker.finish();
+  attach_copies(copies, rows, monitor);
   repair(rows, distances, entry, params.width, monitor);
   return std::move(rows).take();
 }

@@ -3,14 +3,15 @@
 // small leaves, where all distances are one product of matrices, and what a point meets are the
 // candidates of one RobustPrune.
 //
-// Steps: randomized ball carving (graph/ball_carving.h); in every leaf each point's few nearest are
-// offered to it, and it to them (graph/leaf_neighbours.h); a point keeps the nearest of its offers
-// (graph/reservoirs.h); one RobustPrune, reverse edges, rows cut to R (graph/linker.h); unreachable
-// points are attached (graph/repair.h).
-// Differs from the paper: all of it on 8-bit codes, whose tiles are exact in integers, so that the
-// graph is the same on every instruction set; reservoirs keep the nearest distinct candidates
-// instead of one per hash bucket; reverse edges of the chosen neighbours as in Vamana, without
-// which hubs have no way in. Compared with build_vamana in bench/LOG.md, "partitioned".
+// Steps: copies are set aside (graph/copies.h); randomized ball carving (graph/ball_carving.h); in
+// every leaf each point's few nearest are offered to it, and it to them (graph/leaf_neighbours.h);
+// a point keeps the nearest of its offers (graph/reservoirs.h); one RobustPrune, reverse edges,
+// rows cut to R (graph/linker.h); copies are tied to what stands for them; unreachable points are
+// attached (graph/repair.h). Differs from the paper: all of it on 8-bit codes, whose tiles are
+// exact in integers, so that the graph is the same on every instruction set; reservoirs keep the
+// nearest distinct candidates instead of one per hash bucket; reverse edges of the chosen
+// neighbours as in Vamana, without which hubs have no way in. Compared with build_vamana in
+// bench/LOG.md, "partitioned".
 #pragma once
 
 #include <cstddef>
@@ -24,7 +25,8 @@
 namespace bigrain::graph {
 
 // As build_vamana; params.width sets how many leaves a point lies in, 30 for 128. Memory on the
-// way: about 17 R bytes per point, and 10 for each of those leaves.
+// way: about 25 R bytes per point, of which a third is touched only where points are in tight
+// clusters, and 10 for each of those leaves.
 Buffer build_partitioned(const CodeDistances& distances, const simd::Kernels& kernels, size_t dim,
                          size_t count, uint32_t entry, const VamanaParams& params,
                          Monitor& monitor);

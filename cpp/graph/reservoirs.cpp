@@ -53,7 +53,6 @@ void Reservoirs::offer(uint32_t point, float distance, uint32_t candidate) {
 
 void Reservoirs::read(uint32_t point, std::vector<search::ScoredId>& out) const {
   const uint64_t* const keys = keys_.as<uint64_t>().data() + point * capacity_;
-  out.clear();
   for (size_t i = 0; i < counts_[point]; ++i)
     out.push_back({distance_of(keys[i]), static_cast<uint32_t>(keys[i])});
 }

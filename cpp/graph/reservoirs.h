@@ -23,7 +23,7 @@ class Reservoirs {
 
   // Any thread.
   void offer(uint32_t point, float distance, uint32_t candidate);
-  // Nearest first. Only once all offers are made.
+  // Appends them, nearest first. Only once all offers are made.
   void read(uint32_t point, std::vector<search::ScoredId>& out) const;
 
  private:

@@ -72,8 +72,10 @@ uint32_t degree_of(const BuildParams& params, const IndexParts& parts) {
   return is_short && parts.meta.count >= kPartitionedFrom ? kDefaultDegreeShort : kDefaultDegree;
 }
 
-bool is_partitioned(const BuildParams& params, uint64_t count) {
-  if (params.builder == Builder::automatic) return count >= kPartitionedFrom;
+bool is_partitioned(const BuildParams& params, uint64_t count, uint64_t dim) {
+  if (params.builder == Builder::automatic) {
+    return count >= kPartitionedFrom && dim >= kPartitionedFromDim;
+  }
   return params.builder == Builder::partitioned;
 }
 
@@ -85,11 +87,13 @@ Buffer copy_of(const void* data, size_t bytes) {
 
 // The medoid: the point nearest to the mean has the least norm after centring. For inner product
 // the longest vector, which is the best answer to most queries.
-uint32_t choose_entry(const graph::CodeDistances& distances, uint64_t count) {
+uint32_t choose_entry(const graph::CodeDistances& distances, uint64_t count, Monitor& monitor) {
+  constexpr uint32_t kPollEvery = 1u << 14;
   graph::Pivot pivot(distances.codes.stride);
   uint32_t best = 0;
   float least = std::numeric_limits<float>::infinity();
   for (uint32_t i = 0; i < count; ++i) {
+    if (i % kPollEvery == 0) monitor.check();
     float value = quant::constants_of(distances.codes.record(i), distances.codes.stride).bias;
     if (distances.inner_product) {
       pivot.set(distances, i);
@@ -131,10 +135,10 @@ Index Index::build(const MatrixView& vectors, const int64_t* ids, const BuildPar
     const size_t stride = code_stride(meta.code_dim);
     const graph::CodeDistances distances{
         {parts->codes.data(), stride}, kernels.score_codes, meta.metric == Metric::ip};
-    meta.entry = choose_entry(distances, meta.count);
+    meta.entry = choose_entry(distances, meta.count, monitor);
     const graph::VamanaParams link{meta.degree, params.build_width, meta.alpha, params.seed,
                                    threads};
-    parts->graph = is_partitioned(params, meta.count)
+    parts->graph = is_partitioned(params, meta.count, meta.dim)
                        ? graph::build_partitioned(distances, kernels, meta.code_dim, meta.count,
                                                   meta.entry, link, monitor)
                        : graph::build_vamana(distances, meta.count, meta.entry, link, monitor);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 #include <vector>
 
 #include "bigrain/exact.h"
@@ -33,8 +34,9 @@ graph::TileSource source_of(const graph::CodeDistances& distances, const check::
 PointSets carve(const check::EncodedSet& set, uint64_t seed, uint32_t threads) {
   Monitor monitor;
   const graph::CodeDistances distances = set.distances();
-  return graph::carve(source_of(distances, set), set.parts.meta.count, {10, seed, threads},
-                      monitor);
+  std::vector<uint32_t> ids(set.parts.meta.count);
+  std::iota(ids.begin(), ids.end(), 0u);
+  return graph::carve(source_of(distances, set), ids, {10, seed, threads}, monitor);
 }
 
 TEST(leaves_are_small_and_cover_every_point) {
@@ -84,6 +86,7 @@ TEST(a_reservoir_keeps_the_nearest_whatever_the_order) {
     shuffle(std::span(offers), rng);
     graph::Reservoirs reservoirs(3, 30);
     for (const Offer& offer : offers) reservoirs.offer(1, offer.distance, offer.id);
+    found.clear();
     reservoirs.read(1, found);
     if (round == 0) expected = found;
     CHECK_EQ(found.size(), 30u);
@@ -92,6 +95,7 @@ TEST(a_reservoir_keeps_the_nearest_whatever_the_order) {
       CHECK_EQ(found[i].score, expected[i].score);
       if (i != 0) CHECK(found[i - 1].score <= found[i].score);
     }
+    found.clear();
     reservoirs.read(0, found);
     CHECK(found.empty());
   }
@@ -103,7 +107,7 @@ TEST(a_reservoir_keeps_the_nearest_whatever_the_order) {
   }
 }
 
-TEST(points_of_a_leaf_meet_their_nearest_and_one_copy) {
+TEST(of_copies_in_a_leaf_only_the_first_meets_others) {
   // 40 copies of each of 5 points on a line.
   std::vector<float> vectors;
   for (size_t i = 0; i < 200; ++i) vectors.push_back(static_cast<float>(i % 5 * 10));
@@ -112,15 +116,15 @@ TEST(points_of_a_leaf_meet_their_nearest_and_one_copy) {
   const graph::TileSource source = source_of(distances, set);
   std::vector<uint32_t> leaf(200);
   for (uint32_t i = 0; i < 200; ++i) leaf[i] = i;
-  graph::Reservoirs reservoirs(200, 300);
-  graph::LeafNeighbours(source, 4).offer(leaf, reservoirs);
+  graph::Met met(200, 300, 32, 7);
+  graph::LeafNeighbours(source, 4, met).offer(leaf);
   std::vector<search::ScoredId> found;
   for (uint32_t i = 0; i < 200; ++i) {
-    reservoirs.read(i, found);
-    const auto copies =
-        std::count_if(found.begin(), found.end(), [](const auto& kept) { return kept.score == 0; });
-    CHECK(copies >= 1 && copies <= 2);
-    CHECK(found.size() >= 4u);
+    found.clear();
+    met.near.read(i, found);
+    // The entry follows nobody.
+    CHECK_EQ(met.leaders.of(i), i == 7 ? 7 : i % 5);
+    CHECK_EQ(found.empty(), i >= 5 && i != 7);
     for (const auto& kept : found) CHECK_NEAR(kept.score, set.distance(i, kept.id), 1e-3);
   }
 }
@@ -178,18 +182,6 @@ TEST(a_partitioned_graph_finds_what_exact_search_finds) {
     CHECK_EQ(index.validate(monitor).unreachable, 0u);
     CHECK(recall_of(index, base, queries, dim, metric, 60) >= 0.98);
   }
-}
-
-TEST(copies_do_not_shut_points_in) {
-  // Every vector 20 times: more copies than a point takes neighbours from a leaf.
-  const size_t dim = 12;
-  const std::vector<float> distinct = check::random_vectors(400, dim, 54);
-  const std::vector<float> queries = check::random_vectors(100, dim, 54);
-  std::vector<float> base;
-  for (size_t copy = 0; copy < 20; ++copy)
-    base.insert(base.end(), distinct.begin(), distinct.end());
-  const Index index = build(base, dim, {});
-  CHECK(recall_of(index, base, queries, dim, Metric::l2, 200) >= 0.95);
 }
 
 TEST(degenerate_sets_can_be_partitioned) {

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from bigrain import _core
 from bigrain._arrays import to_numpy
 from bigrain._core import Index as CoreIndex
+from bigrain._layout import ASKED
 from bigrain._plan import Plan, plan_of
 from bigrain._progress import Progress, reporting
 from bigrain._results import ValidationReport
@@ -26,22 +27,24 @@ COUNT_BLOCK = 1 << 16
 class IndexHandle:
     """Owns the core's index; `Index` adds build, open, search, tune and save."""
 
-    __slots__ = ("__weakref__", "_core", "_dim", "_dtype", "_metric", "_sorted_ids")
+    __slots__ = ("__weakref__", "_core", "_dim", "_dtype", "_metric", "_sorted_ids", "_why_layout")
 
     _core: CoreIndex | None
     _dim: int
     _metric: str
     _dtype: np.dtype[Any]
     _sorted_ids: npt.NDArray[np.int64] | None
+    _why_layout: str
 
     def __init__(self) -> None:
         raise TypeError("Index() makes nothing: use Index.build(vectors) or Index.open(path)")
 
     @classmethod
-    def _wrap(cls: type[Self], core: CoreIndex) -> Self:
+    def _wrap(cls: type[Self], core: CoreIndex, why_layout: str = ASKED) -> Self:
         self = object.__new__(cls)
         meta = core.meta()
         self._core = core
+        self._why_layout = why_layout
         self._dim, self._metric, self._dtype = meta["dim"], meta["metric"], np.dtype(meta["dtype"])
         self._sorted_ids = None
         return self
@@ -174,7 +177,7 @@ class IndexHandle:
 
     def plan(self) -> Plan:
         """Return what is where and what it costs, and why codes have their length; see `Plan`."""
-        return plan_of(self._opened())
+        return plan_of(self._opened(), self._why_layout)
 
     def scores(self, distances: Any) -> npt.NDArray[np.float32]:
         """Return similarities for distances of this index: larger is closer, any shape.

@@ -37,7 +37,8 @@ class TunedCurve(NamedTuple):
 class Plan:
     """What is where in an index and what it costs; print it to read it.
 
-    n, dim, dtype, metric, degree: as built. layout: the parts, in words. code_dim: dimensions of
+    n, dim, dtype, metric, degree: as built. layout: "compact" or "fast"; why_layout: who
+    chose it, or what "auto" measured. code_dim: dimensions of
     the codes. code_bytes: of one code record, whole cache lines. bytes: by part. total_bytes,
     bytes_per_vector: of all parts. isa: the instruction set of the kernels here. trials: the code
     lengths that the build tried, empty where `code_dim` was given or nothing could be won. tuned:
@@ -50,6 +51,7 @@ class Plan:
     metric: str
     degree: int
     layout: str
+    why_layout: str
     code_dim: int
     code_bytes: int
     bytes: dict[str, int]
@@ -64,8 +66,9 @@ class Plan:
         return "\n".join(
             [
                 f"vectors  {self.n:,} x {self.dim} {self.dtype}, metric {self.metric}",
-                f"layout   {self.layout}",
-                f"codes    {self.code_dim} of {self.dim} dimensions, {self.code_bytes} bytes each",
+                f"layout   {self.layout} ({self.why_layout})",
+                f"graph    at most {self.degree} neighbours each",
+                f"codes    8 bits each of {self._code_dimensions()}, {self.code_bytes} bytes each",
                 f"bytes    {parts}",
                 f"         in all {_size(self.total_bytes)}, {self.bytes_per_vector:,.0f} a vector",
                 f"kernels  {self.isa}",
@@ -73,6 +76,11 @@ class Plan:
                 *self._curve_lines(),
             ]
         )
+
+    def _code_dimensions(self) -> str:
+        if self.code_dim == self.dim:
+            return f"all {self.dim} dimensions, rotated"
+        return f"the {self.code_dim} leading principal components of {self.dim}"
 
     def _trial_lines(self) -> list[str]:
         if not self.trials:
@@ -100,19 +108,18 @@ def _size(count: int) -> str:
     return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB"
 
 
-def plan_of(core: _core.Index) -> Plan:
+def plan_of(core: _core.Index, why_layout: str) -> Plan:
     """Gather what the core knows."""
     meta, parts = core.meta(), core.part_bytes()
     count, total = meta["count"], sum(parts.values())
-    projected = meta["code_dim"] < meta["dim"]
-    codes = "leading principal components" if projected else "all dimensions, rotated"
     return Plan(
         n=count,
         dim=meta["dim"],
         dtype=meta["dtype"],
         metric=meta["metric"],
         degree=meta["degree"],
-        layout=f"graph of {meta['degree']} neighbours, 8-bit codes of {codes}, full vectors",
+        layout="fast" if parts["blocks"] else "compact",
+        why_layout=why_layout,
         code_dim=meta["code_dim"],
         code_bytes=parts["codes"] // count if count else 0,
         bytes=parts,

@@ -26,11 +26,13 @@ inline constexpr uint32_t kMaxThreads = 10'000;
 // How the graph is made. Both make the same kind of graph for the same parameters; which is faster,
 // and better, depends on the number of points (bench/LOG.md, "partitioned").
 enum class Builder : uint8_t {
-  automatic,    // partitioned from kPartitionedFrom points on
+  automatic,    // partitioned from kPartitionedFrom points and kPartitionedFromDim dimensions on
   vamana,       // every point searches the graph of those before it
   partitioned,  // points meet in small neighbourhoods; no searches
 };
 inline constexpr uint64_t kPartitionedFrom = 4'096;
+// On a line or circle leaves hold few edges between them (bench/LOG.md, "copies").
+inline constexpr uint64_t kPartitionedFromDim = 3;
 
 struct BuildParams {
   Metric metric = Metric::l2;
