@@ -41,8 +41,8 @@ def test_recall_is_kept_for_fewer_codes(vectors: np.ndarray[Any, Any], metric: A
 
 
 def test_layout_is_in_memory_only(vectors: np.ndarray[Any, Any], tmp_path: Path) -> None:
-    compact = bigrain.Index.build(vectors)
-    fast = bigrain.Index.build(vectors, layout="fast")
+    compact = bigrain.Index.build(vectors, degree=32)
+    fast = bigrain.Index.build(vectors, degree=32, layout="fast")
     assert compact.stats()["bytes"]["blocks"] == 0
     assert fast.stats()["bytes"]["blocks"] == 5_000 * 448  # 256 of factors, 12 * 16
     first, second = tmp_path / "first", tmp_path / "second"
@@ -75,3 +75,18 @@ def test_bad_arguments(vectors: np.ndarray[Any, Any]) -> None:
 def test_no_vectors() -> None:
     index = bigrain.Index.build(np.zeros((0, 4), np.float32), layout="fast")
     assert index.search(np.zeros((1, 4), np.float32)).ids.tolist() == [[-1] * 10]
+
+
+def test_auto_measures_and_says_why(vectors: np.ndarray[Any, Any], tmp_path: Path) -> None:
+    index = bigrain.Index.build(vectors, layout="auto")
+    plan = index.plan()
+    assert plan.layout == ("fast" if plan.bytes["blocks"] else "compact")
+    assert "times as fast" in plan.why_layout
+    assert plan.why_layout in str(plan)
+    index.save(tmp_path / "x")
+    assert "times as fast" in bigrain.Index.open(tmp_path / "x", layout="auto").plan().why_layout
+    index.set_layout("compact")
+    assert index.plan().why_layout == "as asked"
+    few = bigrain.Index.build(vectors[:200], layout="auto").plan()
+    assert few.layout == "compact"
+    assert "200 vectors" in few.why_layout

@@ -31,7 +31,7 @@ py::dict limits() {
   py::dict table;
   table["dim"] = py::make_tuple(kMinDim, py::none(), kMaxDim);
   table["points"] = py::make_tuple(0, py::none(), kMaxPoints);
-  table["degree"] = py::make_tuple(kMinDegree, py::none(), kMaxDegree);
+  table["degree"] = py::make_tuple(kMinDegree, kDefaultDegree, kMaxDegree);
   table["build_width"] = py::make_tuple(kMinBuildWidth, kDefaultBuildWidth, kMaxBuildWidth);
   table["alpha"] = py::make_tuple(kMinAlpha, kDefaultAlpha, kMaxAlpha);
   table["alpha_ip"] = py::make_tuple(kMinAlpha, kDefaultAlphaIp, kMaxAlphaIp);
