@@ -19,7 +19,18 @@ PAGE = 4096
 MAGIC = b"\x89BIGRAIN"
 CRC_AT = 12
 TABLE_AT, ENTRY_BYTES = 256, 40
-KINDS = {1: "graph", 2: "codes", 3: "vectors", 4: "ids", 5: "mean", 6: "signs", 7: "tuning"}
+KINDS = {
+    1: "graph",
+    2: "codes",
+    3: "vectors",
+    4: "ids",
+    5: "mean",
+    6: "signs",
+    7: "tuning",
+    8: "scales",
+    9: "projection",
+    10: "trials",
+}
 
 # name -> (offset, struct format)
 FIELDS = {
@@ -40,6 +51,7 @@ FIELDS = {
     "alpha": (64, "I"),  # as bits
     "section_count": (68, "I"),
     "seed": (72, "Q"),
+    "code_dim": (80, "I"),
 }
 ENTRY_FIELDS = {
     "kind": (0, "I"),
@@ -124,19 +136,29 @@ def seal(data: bytearray, *names: str) -> None:
     seal_header(data)
 
 
+PROJECTED_DIM, CODE_DIM = 90, 40  # codes of a file of format 1.1
 # Small indexes to take apart: metric, dtype, dimension.
 SHAPES = [
     ("l2", "float32", 16),
     ("cosine", "float16", 100),
     ("ip", "int8", 3),
     ("l2", "uint8", 128),
+    ("cosine", "float32", PROJECTED_DIM),
 ]
 MOST_SECONDS = 2.0  # in which any file must have been refused
 
 
 def build(metric: Any, dtype: str, dim: int, n: int = 2000) -> Index:
     ids = np.random.default_rng(3).permutation(n) * 3 + 1 if dim != 3 else None
-    index = Index.build(make_vectors(n, dim, dtype), ids, metric=metric, degree=16, build_width=32)
+    code_dim = CODE_DIM if dim == PROJECTED_DIM else None
+    index = Index.build(
+        make_vectors(n, dim, dtype),
+        ids,
+        metric=metric,
+        degree=16,
+        build_width=32,
+        code_dim=code_dim,
+    )
     if dim == 16:
         index.tune(make_vectors(50, dim, dtype, seed=2), k=5, recall=0.9)
     return index
@@ -144,7 +166,7 @@ def build(metric: Any, dtype: str, dim: int, n: int = 2000) -> Index:
 
 @functools.cache
 def intact_files() -> list[bytes]:
-    """Four small index files, one of each shape."""
+    """Small index files, one of each shape."""
     return [content_of(build(*shape)) for shape in SHAPES]
 
 

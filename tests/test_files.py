@@ -244,9 +244,9 @@ def test_forged_content_is_refused_or_harmless(intact: list[bytes], tmp_path: Pa
     chance, path = random.Random(7), tmp_path / "forged"
     outcomes = {"full": 0, "header": 0, "off": 0}
     for i in range(240):
-        _, dtype, dim = SHAPES[i % 4]
+        _, dtype, dim = SHAPES[i % len(SHAPES)]
         queries = make_vectors(10, dim, "float32" if dtype == "float16" else dtype, seed=9)
-        path.write_bytes(forge(intact[i % 4], chance))
+        path.write_bytes(forge(intact[i % len(SHAPES)], chance))
         for verify in outcomes:
             try:
                 index = Index.open(path, verify=verify)  # type: ignore[arg-type]

@@ -47,7 +47,11 @@ def test_files_are_as_documented(intact: list[bytes]) -> None:
         assert values["metric"] == ["l2", "ip", "cosine"].index(metric)
         assert values["dtype"] == ["float32", "float16", "int8", "uint8"].index(dtype)
         stride = values["stride"]
-        assert stride == -(-(dim + 8) // 64) * 64
+        code_dim = index_file.CODE_DIM if dim == index_file.PROJECTED_DIM else dim
+        assert stride == -(-(code_dim + 8) // 64) * 64
+        newer = values["minor"] == 1
+        assert newer == ("projection" in index_file.sections(content) or dim == 16)
+        assert values["code_dim"] == (code_dim if newer else 0)
         expected = {
             "graph": (4, 2000 * 16),
             "codes": (stride, 2000),
@@ -55,6 +59,8 @@ def test_files_are_as_documented(intact: list[bytes]) -> None:
             "ids": (8, 2000),
             "mean": (4, dim),
             "signs": (1, 4 * -(-dim // 8)),
+            "scales": (4, dim),
+            "projection": (-(-(dim + 8) // 64) * 64, code_dim),
             "tuning": (16, None),
         }
         end = PAGE
