@@ -81,12 +81,12 @@ class Pool {
     return std::bit_cast<float>(ordered ^ ((ordered >> 31) != 0 ? 0x80000000u : 0xffffffffu));
   }
 
-  // Halving without branches: the comparison is a coin toss to a predictor. The product keeps GCC
+  // Halving without branches: the comparison is a coin toss to a predictor. The mask keeps GCC
   // from making a branch of it, which cost 12 % of a search (bench/LOG.md).
   static uint64_t* lower_bound(uint64_t* first, size_t count, uint64_t key) {
     while (count > 1) {
       const size_t half = count / 2;
-      first += half * static_cast<size_t>(first[half - 1] < key);
+      first += half & (size_t{0} - static_cast<size_t>(first[half - 1] < key));
       count -= half;
     }
     return first + (count == 1 && *first < key ? 1 : 0);
