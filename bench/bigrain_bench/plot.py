@@ -99,7 +99,7 @@ def _axes(axes: Any, curves: list[list[Point]]) -> None:
     axes.set_xticks([_place(tick) for tick in shown], [f"{tick:g}" for tick in shown])
     axes.set_yscale("log")
     if speeds:
-        axes.set_ylim(min(speeds) / 1.25, max(speeds) * 1.4)
+        axes.set_ylim(min(speeds) / 1.25, max(speeds) * 1.9)
     axes.yaxis.set_major_locator(_log_locator())
     axes.yaxis.set_major_formatter(lambda value, _: _thousands(value))
     axes.yaxis.set_minor_formatter(lambda *_: "")
