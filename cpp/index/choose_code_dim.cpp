@@ -110,8 +110,13 @@ Askers find_askers(const IndexParts& parts, const MatrixView& queries, uint32_t 
   const uint32_t k = kTrialK + (own ? 1 : 0);
   std::vector<int64_t> ids(count * k);
   std::vector<float> distances(count * k);
+  // Polled, but without a progress of its own: a bar counts the points of the build.
+  Monitor quiet([&monitor](uint64_t, uint64_t) {
+    monitor.check_now();
+    return true;
+  });
   exact_search(base, {rows.data(), count, dim, dtype}, parts.meta.metric, k, threads, ids.data(),
-               distances.data(), monitor);
+               distances.data(), quiet);
   Askers askers;
   askers.vectors.resize(count * dim);
   askers.neighbours.resize(count);
