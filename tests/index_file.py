@@ -30,7 +30,15 @@ KINDS = {
     8: "scales",
     9: "projection",
     10: "trials",
+    11: "nodes",
+    12: "fulls",
+    13: "sums",
+    14: "pq_rotation",
+    15: "pq_codebooks",
+    16: "pq_codes",
+    17: "hot",
 }
+HAS_IDS = 1  # a flag
 
 # name -> (offset, struct format)
 FIELDS = {
@@ -52,6 +60,9 @@ FIELDS = {
     "section_count": (68, "I"),
     "seed": (72, "Q"),
     "code_dim": (80, "I"),
+    "pq_bytes": (84, "I"),
+    "pq_dim": (88, "I"),
+    "point_bytes": (92, "I"),
 }
 ENTRY_FIELDS = {
     "kind": (0, "I"),
@@ -127,8 +138,61 @@ def seal_header(data: bytearray) -> None:
     put(data, (CRC_AT, "I"), crc32c(data[:PAGE]))
 
 
+@dataclass(frozen=True)
+class Records:
+    """Where the parts of points lie."""
+
+    offset: int  # of the first page
+    bytes: int  # of a record
+    per_page: int
+    pages: int  # of a record
+    row: int  # bytes of a row
+    ids: int  # bytes of an id, or 0
+    vector: int  # bytes of a vector
+    coupled: bool
+
+    def __getitem__(self, i: int) -> int:
+        """Offset of record i in the file."""
+        page = i // self.per_page * self.pages
+        return self.offset + page * PAGE + i % self.per_page * self.bytes
+
+
+def records(data: bytes | bytearray) -> tuple[Records, Records]:
+    """Return where rows and ids lie, and where vectors lie."""
+    dim, degree = get(data, FIELDS["d"]), get(data, FIELDS["R"])
+    vector = dim * (4, 2, 1, 1)[get(data, FIELDS["dtype"])]
+    row, ids = 4 * degree, 8 * (get(data, FIELDS["flags"]) & HAS_IDS)
+    whole = row + ids + vector
+    coupled = -(-whole // PAGE) == -(-vector // PAGE)
+    found = sections(data)
+
+    def of(name: str, size: int) -> Records:
+        size = -(-size // 4) * 4
+        shape = max(1, PAGE // size), -(-size // PAGE)
+        return Records(found[name].offset, size, *shape, row, ids, vector, coupled)
+
+    nodes = of("nodes", whole if coupled else row + ids)
+    return nodes, nodes if coupled else of("fulls", vector)
+
+
+def seal_pages(data: bytearray) -> None:
+    """Make the checksums of pages right."""
+    found, number = sections(data), 0
+    for name in ("nodes", "fulls"):
+        if name not in found:
+            continue
+        for page in range(found[name].count):
+            start = found[name].offset + page * PAGE
+            crc = crc32c(struct.pack("<Q", number) + data[start : start + PAGE])
+            struct.pack_into("<I", data, found["sums"].offset + 4 * number, crc)
+            number += 1
+
+
 def seal(data: bytearray, *names: str) -> None:
     """Make the checksums of the named sections right, and the header's."""
+    if "nodes" in names or "fulls" in names:
+        seal_pages(data)
+        names = (*names, "sums")
     for entry, (name, section) in enumerate(sections(data).items()):
         if name in names:
             crc = crc32c(data[section.offset : section.offset + section.length])
@@ -136,6 +200,7 @@ def seal(data: bytearray, *names: str) -> None:
     seal_header(data)
 
 
+WIDE_DIM = 1024  # vectors of a whole page, apart from their rows
 PROJECTED_DIM, CODE_DIM = 90, 40  # codes of a file of format 1.1
 # Small indexes to take apart: metric, dtype, dimension.
 SHAPES = [
@@ -144,13 +209,15 @@ SHAPES = [
     ("ip", "int8", 3),
     ("l2", "uint8", 128),
     ("cosine", "float32", PROJECTED_DIM),
+    ("l2", "float32", WIDE_DIM),
 ]
 MOST_SECONDS = 2.0  # in which any file must have been refused
 
 
 def build(metric: Any, dtype: str, dim: int, n: int = 2000) -> Index:
+    n = n // 20 if dim == WIDE_DIM else n
     ids = np.random.default_rng(3).permutation(n) * 3 + 1 if dim != 3 else None
-    code_dim = CODE_DIM if dim == PROJECTED_DIM else None
+    code_dim = CODE_DIM if dim in (PROJECTED_DIM, WIDE_DIM) else None
     index = Index.build(
         make_vectors(n, dim, dtype),
         ids,

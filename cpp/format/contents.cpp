@@ -19,6 +19,9 @@ namespace bigrain::format {
 
 namespace {
 
+// An orthonormal column has no entry above 1, but for rounding; centroids are no longer than rows.
+constexpr float kMaxRotationEntry = 1.001f;
+constexpr float kMaxCentroidEntry = 9e18f;         // its square is kMaxSquaredNorm
 constexpr size_t kBytesPerPoll = size_t{1} << 20;  // well under a millisecond of checking
 
 [[noreturn]] void fail(SectionKind kind, const std::string& what) {
@@ -208,6 +211,32 @@ void check_trials(const IndexParts& parts) {
   }
 }
 
+void check_floats(SectionKind kind, const Buffer& buffer, float most) {
+  const auto values = buffer.as<float>();
+  if (std::all_of(values.begin(), values.end(), [most](float value) {
+        return std::abs(value) <= most;  // false for NaN
+      })) {
+    return;
+  }
+  fail(kind, "a value is not finite, or above " + std::to_string(most));
+}
+
+void check_hot(const IndexParts& parts, Monitor& monitor) {
+  const auto hot = parts.hot.as<uint32_t>();
+  std::vector<bool> seen(parts.meta.count);
+  for (size_t i = 0; i < hot.size(); ++i) {
+    if (i % kBytesPerPoll == 0) monitor.check();
+    if (hot[i] >= seen.size()) {
+      fail(SectionKind::hot, "entry " + std::to_string(i) + " names vertex " +
+                                 std::to_string(hot[i]) + " of " + std::to_string(seen.size()));
+    }
+    if (seen[hot[i]]) {
+      fail(SectionKind::hot, "vertex " + std::to_string(hot[i]) + " occurs more than once");
+    }
+    seen[hot[i]] = true;
+  }
+}
+
 }  // namespace
 
 void check_section(const IndexParts& parts, SectionKind kind, Monitor& monitor) {
@@ -233,6 +262,17 @@ void check_section(const IndexParts& parts, SectionKind kind, Monitor& monitor) 
       return check_records(kind, parts.projection, parts.meta.dim, monitor);
     case SectionKind::trials:
       return check_trials(parts);
+    case SectionKind::pq_rotation:
+      return check_floats(kind, parts.pq_rotation, kMaxRotationEntry);
+    case SectionKind::pq_codebooks:
+      return check_floats(kind, parts.pq_codebooks, kMaxCentroidEntry);
+    case SectionKind::hot:
+      return check_hot(parts, monitor);
+    case SectionKind::nodes:  // checked as their parts
+    case SectionKind::fulls:
+    case SectionKind::sums:      // compared with the pages, when these are read
+    case SectionKind::pq_codes:  // every byte names a centroid
+      return;
   }
 }
 
@@ -240,7 +280,8 @@ void check_contents(const IndexParts& parts, Monitor& monitor) {
   for (const SectionKind kind :
        {SectionKind::graph, SectionKind::codes, SectionKind::vectors, SectionKind::ids,
         SectionKind::mean, SectionKind::signs, SectionKind::scales, SectionKind::projection,
-        SectionKind::tuning, SectionKind::trials}) {
+        SectionKind::tuning, SectionKind::trials, SectionKind::pq_rotation,
+        SectionKind::pq_codebooks, SectionKind::hot}) {
     check_section(parts, kind, monitor);
   }
 }

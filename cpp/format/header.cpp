@@ -8,6 +8,7 @@
 #include <span>
 
 #include "bigrain/error.h"
+#include "format/nodes.h"
 #include "format/sniff.h"
 #include "util/crc32c.h"
 
@@ -57,13 +58,17 @@ void check_constants(const RawHeader& raw) {
   if (raw.endian_marker != kEndianMarker) {
     throw Error::corrupt("header: the byte-order marker is not 0x01020304");
   }
-  if (raw.flags != 0) throw Error::corrupt("header: unknown flags are set");
+  const uint32_t known_flags = raw.minor >= kMinorNodes && raw.count > 0 ? kFlagIds : 0;
+  if ((raw.flags & ~known_flags) != 0) throw Error::corrupt("header: unknown flags are set");
   if (raw.rotation_rounds != kRotationRounds) {
     throw Error::corrupt("header: the number of rotation rounds is " +
                          std::to_string(raw.rotation_rounds) + ", expected " +
                          std::to_string(kRotationRounds));
   }
-  if (raw.minor == 0 && raw.code_dim != 0) {
+  const bool reserved_used =
+      (raw.minor == 0 && raw.code_dim != 0) ||
+      (raw.minor < kMinorNodes && (raw.pq_bytes != 0 || raw.pq_dim != 0 || raw.point_bytes != 0));
+  if (reserved_used) {
     throw Error::corrupt("header: reserved bytes are not zero");
   }
   check_zero(raw.reserved_middle);
@@ -80,13 +85,23 @@ IndexMeta meta_of(const RawHeader& raw) {
           .entry = raw.entry,
           .build_width = raw.build_width,
           .alpha = raw.alpha,
-          .seed = raw.seed};
+          .seed = raw.seed,
+          .pq_bytes = raw.pq_bytes,
+          .pq_dim = raw.pq_dim};
 }
 
 void check_code_stride(const RawHeader& raw, const IndexMeta& meta) {
   const uint32_t expected = code_stride(meta.code_dim);
   if (raw.code_stride == expected) return;
   throw Error::corrupt("header: the size of a code record is " + std::to_string(raw.code_stride) +
+                       ", expected " + std::to_string(expected));
+}
+
+void check_point_bytes(const RawHeader& raw, const IndexMeta& meta, bool has_ids) {
+  if (raw.minor < kMinorNodes) return;
+  const uint32_t expected = node_shape(meta, has_ids).point_bytes();
+  if (raw.point_bytes == expected) return;
+  throw Error::corrupt("header: the size of a point is " + std::to_string(raw.point_bytes) +
                        ", expected " + std::to_string(expected));
 }
 
@@ -103,14 +118,18 @@ Layout expected_layout(const RawHeader& raw, const IndexMeta& meta) {
                          ", expected at most " + std::to_string(kMaxSections));
   }
   OptionalCounts counts;
+  counts.nodes = raw.minor >= kMinorNodes;
+  counts.ids = (raw.flags & kFlagIds) != 0;
   for (const RawSection& section : std::span(raw.sections, raw.section_count)) {
     const auto kind = static_cast<SectionKind>(section.kind);
     if (kind == SectionKind::ids) counts.ids = true;
+    if (kind == SectionKind::hot) counts.hot = section.count;
     if (kind == SectionKind::tuning) counts.tune_points = section.count;
     if (kind == SectionKind::trials) counts.trials = section.count;
   }
   check_count(SectionKind::tuning, counts.tune_points, kMaxTunePoints);
   check_count(SectionKind::trials, counts.trials, kMaxTrials);
+  check_count(SectionKind::hot, counts.hot, counts.nodes ? meta.count : 0);
   return compute_layout(meta, counts);
 }
 
@@ -163,6 +182,7 @@ RawHeader encode_header(const Header& header) {
   raw.major = header.major;
   raw.minor = header.minor;
   raw.endian_marker = kEndianMarker;
+  raw.flags = header.has_ids ? kFlagIds : 0;
   raw.file_length = header.layout.file_length;
   raw.count = meta.count;
   raw.dim = meta.dim;
@@ -171,7 +191,10 @@ RawHeader encode_header(const Header& header) {
   raw.metric = static_cast<uint8_t>(meta.metric);
   raw.rotation_rounds = kRotationRounds;
   raw.code_stride = code_stride(meta.code_dim);
-  raw.code_dim = header.minor == 0 ? 0 : meta.code_dim;
+  raw.code_dim = meta.code_dim;
+  raw.pq_bytes = meta.pq_bytes;
+  raw.pq_dim = meta.pq_dim;
+  raw.point_bytes = node_shape(meta, header.has_ids).point_bytes();
   raw.entry = meta.entry;
   raw.build_width = meta.build_width;
   raw.alpha = meta.alpha;
@@ -195,8 +218,10 @@ Header decode_header(const RawHeader& raw, size_t available, uint64_t file_size,
   header.major = raw.major;
   header.minor = raw.minor;
   header.meta = meta_of(raw);
+  header.has_ids = (raw.flags & kFlagIds) != 0;
   check_ranges(header.meta);
   check_code_stride(raw, header.meta);
+  check_point_bytes(raw, header.meta, header.has_ids);
   header.layout = expected_layout(raw, header.meta);
   check_table(raw, header.layout);
   check_length(raw, header.layout, file_size);

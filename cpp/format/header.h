@@ -20,7 +20,11 @@ static_assert(std::endian::native == std::endian::little, "files are little-endi
 
 // A first byte above 127, so that no text file begins like this.
 inline constexpr std::array<uint8_t, 8> kMagic = {0x89, 'B', 'I', 'G', 'R', 'A', 'I', 'N'};
-inline constexpr uint16_t kMajor = 1, kMinor = 1;
+inline constexpr uint16_t kMajor = 1, kMinor = 2;
+// Flags, since 1.2.
+inline constexpr uint32_t kFlagIds = 1;  // records hold external ids
+// Since this minor version points lie in records (format/nodes.h), not in arrays.
+inline constexpr uint16_t kMinorNodes = 2;
 inline constexpr uint32_t kEndianMarker = 0x01020304;
 
 struct RawSection {
@@ -54,8 +58,11 @@ struct RawHeader {
   float alpha;
   uint32_t section_count;
   uint64_t seed;
-  uint32_t code_dim;  // since 1.1; before it, zero
-  uint8_t reserved_middle[172];
+  uint32_t code_dim;     // since 1.1; before it, zero
+  uint32_t pq_bytes;     // since 1.2; before it, zero
+  uint32_t pq_dim;       // since 1.2; before it, zero
+  uint32_t point_bytes;  // since 1.2: row, id and vector, so that all sizes are said twice
+  uint8_t reserved_middle[160];
   RawSection sections[kMaxSections];
   uint8_t reserved_end[2560];
 };
@@ -68,6 +75,7 @@ static_assert(offsetof(RawHeader, file_length) == 24 && offsetof(RawHeader, dim)
 struct Header {
   uint16_t major = kMajor, minor = kMinor;
   IndexMeta meta;
+  bool has_ids = false;
   Layout layout;
   std::vector<uint32_t> section_crcs;  // one per section of the layout
 };

@@ -6,6 +6,7 @@
 
 #include "bigrain/error.h"
 #include "bigrain/params.h"
+#include "format/nodes.h"
 
 namespace bigrain::format {
 
@@ -34,8 +35,11 @@ uint64_t add(uint64_t a, uint64_t b) {
 }  // namespace
 
 const char* name_of(SectionKind kind) {
-  static constexpr const char* kNames[] = {"graph", "codes",  "vectors", "ids",        "mean",
-                                           "signs", "tuning", "scales",  "projection", "trials"};
+  static constexpr const char* kNames[] = {
+      "graph",  "codes",       "vectors",      "ids",      "mean",  "signs",
+      "tuning", "scales",      "projection",   "trials",   "nodes", "fulls",
+      "sums",   "pq_rotation", "pq_codebooks", "pq_codes", "hot"};
+  static_assert(std::size(kNames) == kLastSectionKind);
   const auto value = static_cast<uint32_t>(kind);
   return value >= 1 && value <= std::size(kNames) ? kNames[value - 1] : "unknown";
 }
@@ -51,6 +55,9 @@ void check_ranges(const IndexMeta& meta) {
   check_range<uint32_t>("the entry point", meta.entry, 0, last);
   check_range<uint32_t>("the build width", meta.build_width, kMinBuildWidth, kMaxBuildWidth);
   check_range<float>("alpha", meta.alpha, kMinAlpha, kMaxAlpha);
+  check_range<uint32_t>("the size of a PQ code", meta.pq_bytes, 0, meta.dim);
+  check_range<uint32_t>("the dimension of PQ codes", meta.pq_dim, meta.pq_bytes,
+                        meta.pq_bytes == 0 ? 0 : meta.dim);
 }
 
 Layout compute_layout(const IndexMeta& meta, const OptionalCounts& counts) {
@@ -65,16 +72,29 @@ Layout compute_layout(const IndexMeta& meta, const OptionalCounts& counts) {
     layout.file_length = multiply(end / kAlignment + (end % kAlignment != 0), kAlignment);
   };
   const bool projected = meta.code_dim != meta.dim;
-  append(SectionKind::graph, sizeof(uint32_t), multiply(meta.count, meta.degree));
+  if (counts.nodes) {
+    const NodeShape shape = node_shape(meta, counts.ids);
+    append(SectionKind::nodes, kPageBytes, shape.nodes.pages());
+    append(SectionKind::fulls, kPageBytes, shape.fulls.pages());
+    append(SectionKind::sums, sizeof(uint32_t), shape.pages());
+  } else {
+    append(SectionKind::graph, sizeof(uint32_t), multiply(meta.count, meta.degree));
+  }
   append(SectionKind::codes, code_stride(meta.code_dim), meta.count);
-  append(SectionKind::vectors, item_size(meta.dtype), multiply(meta.count, meta.dim));
-  append(SectionKind::ids, sizeof(int64_t), counts.ids ? meta.count : 0);
+  if (!counts.nodes) {
+    append(SectionKind::vectors, item_size(meta.dtype), multiply(meta.count, meta.dim));
+    append(SectionKind::ids, sizeof(int64_t), counts.ids ? meta.count : 0);
+  }
   append(SectionKind::mean, sizeof(float), meta.dim);
   append(SectionKind::signs, 1, projected ? 0 : signs_bytes(meta.dim));
   append(SectionKind::scales, sizeof(float), projected ? meta.dim : 0);
   append(SectionKind::projection, code_stride(meta.dim), projected ? meta.code_dim : 0);
   append(SectionKind::tuning, sizeof(TunePoint), counts.tune_points);
   append(SectionKind::trials, sizeof(CodeDimTrial), counts.trials);
+  append(SectionKind::pq_rotation, sizeof(float), multiply(meta.dim, meta.pq_dim));
+  append(SectionKind::pq_codebooks, sizeof(float), multiply(kPqCentroids, meta.pq_dim));
+  append(SectionKind::pq_codes, meta.pq_bytes, meta.pq_bytes == 0 ? 0 : meta.count);
+  append(SectionKind::hot, sizeof(uint32_t), counts.hot);
   return layout;
 }
 

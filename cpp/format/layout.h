@@ -38,11 +38,21 @@ enum class SectionKind : uint32_t {
   scales = 8,
   projection = 9,
   trials = 10,
+  nodes = 11,
+  fulls = 12,
+  sums = 13,
+  pq_rotation = 14,
+  pq_codebooks = 15,
+  pq_codes = 16,
+  hot = 17,
 };
+inline constexpr uint32_t kLastSectionKind = 17;
 
 // How many elements the sections have that other fields do not determine.
 struct OptionalCounts {
   bool ids = false;
+  bool nodes = true;  // points as records in pages; false: as arrays, before format 1.2
+  uint64_t hot = 0;
   uint64_t tune_points = 0;
   uint64_t trials = 0;
 };

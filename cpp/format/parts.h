@@ -44,7 +44,10 @@ struct IndexMeta {
   uint32_t build_width = 0;  // provenance, as given to build
   float alpha = 0;           // provenance
   uint64_t seed = 0;         // provenance
+  uint32_t pq_bytes = 0;     // m, bytes of a PQ code; 0: there are none
+  uint32_t pq_dim = 0;       // dimensions that are cut into m sub-vectors, m to dim
 };
+inline constexpr uint32_t kPqCentroids = 256;
 
 // What a code dimension would cost: measured when the build chose one (index/choose_code_dim.h).
 struct CodeDimTrial {
@@ -67,7 +70,13 @@ struct IndexParts {
   Buffer signs;       // kRotationRounds x ceil(dim / 8) bytes: sign bits of the rotation
   Buffer scales;      // dim float32: coordinates are divided by these before the projection
   Buffer projection;  // code_dim x code_stride(dim) bytes: its rows, as code records
-  Buffer blocks;      // derived, in no file: the fast layout (quant/neighbour_blocks.h), or empty
+  // Product-quantized codes, for searches that may hold little in memory (quant/opq.h).
+  Buffer pq_rotation;   // dim x pq_dim float32, orthonormal columns
+  Buffer pq_codebooks;  // the centroids: pq_dim x kPqCentroids float32 in all
+  Buffer pq_codes;      // n x pq_bytes, or empty: save() makes them from the vectors
+  Buffer hot;           // uint32 point numbers whose rows searches read most, hottest first
+  Buffer sums;          // uint32 per page of records, where pages are read later; else empty
+  Buffer blocks;        // derived, in no file: the fast layout (quant/neighbour_blocks.h), or empty
   std::vector<TunePoint> tuning;     // sorted by (k, width, rerank)
   std::vector<CodeDimTrial> trials;  // sorted by code_dim; empty where none was made
 

@@ -1,40 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sections are checksummed while they are written and the header, which holds the checksums, comes
-// last: one pass over the memory.
+// An index in memory becomes a file in one pass over the memory.
 #include <algorithm>
-#include <array>
 #include <cstring>
-#include <functional>
 
 #include "bigrain/error.h"
+#include "format/file_writer.h"
 #include "format/header.h"
 #include "format/index_file.h"
+#include "format/nodes.h"
 #include "io/atomic_save.h"
-#include "util/crc32c.h"
 
 namespace bigrain::format {
 
 namespace {
-
-// Large enough for full disk speed, small enough to notice Ctrl-C on a slow disk.
-constexpr size_t kBlockBytes = size_t{8} << 20;
-
-// Where the bytes of a file go.
-using Sink = std::function<void(uint64_t offset, const void* from, size_t bytes)>;
 
 std::span<const std::byte> bytes_of(const IndexParts& parts, SectionKind kind) {
   const auto span = [](const Buffer& buffer) {
     return std::span<const std::byte>(buffer.data(), buffer.size());
   };
   switch (kind) {
-    case SectionKind::graph:
-      return span(parts.graph);
     case SectionKind::codes:
       return span(parts.codes);
-    case SectionKind::vectors:
-      return span(parts.vectors);
-    case SectionKind::ids:
-      return span(parts.ids);
     case SectionKind::mean:
       return span(parts.mean);
     case SectionKind::signs:
@@ -47,8 +33,34 @@ std::span<const std::byte> bytes_of(const IndexParts& parts, SectionKind kind) {
       return span(parts.projection);
     case SectionKind::trials:
       return std::as_bytes(std::span(parts.trials));
+    case SectionKind::pq_rotation:
+      return span(parts.pq_rotation);
+    case SectionKind::pq_codebooks:
+      return span(parts.pq_codebooks);
+    case SectionKind::pq_codes:
+      return span(parts.pq_codes);
+    case SectionKind::hot:
+      return span(parts.hot);
+    case SectionKind::graph:  // parts of records
+    case SectionKind::vectors:
+    case SectionKind::ids:
+    case SectionKind::nodes:
+    case SectionKind::fulls:
+    case SectionKind::sums:
+      break;
   }
   return {};
+}
+
+// Whether bytes_of() knows the section.
+bool is_array(SectionKind kind) {
+  return kind != SectionKind::nodes && kind != SectionKind::fulls && kind != SectionKind::sums;
+}
+
+void check_size(const char* name, uint64_t found, uint64_t expected) {
+  if (found == expected) return;
+  throw Error::invalid(std::string("section ") + name + " has " + std::to_string(found) +
+                       " bytes, expected " + std::to_string(expected));
 }
 
 // The same checks as when reading, as far as they cost nothing, so that no file is written that
@@ -59,83 +71,106 @@ Layout checked_layout(const IndexParts& parts) {
     throw Error::invalid("the recall curve has " + std::to_string(parts.tuning.size()) +
                          " points, expected at most " + std::to_string(kMaxTunePoints));
   }
-  Layout layout = compute_layout(parts.meta, {.ids = parts.ids.size() > 0,
-                                              .tune_points = parts.tuning.size(),
-                                              .trials = parts.trials.size()});
+  OptionalCounts counts{.ids = parts.ids.size() > 0,
+                        .hot = parts.hot.size() / sizeof(uint32_t),
+                        .tune_points = parts.tuning.size(),
+                        .trials = parts.trials.size()};
+  const Layout layout = compute_layout(parts.meta, counts);
   for (const Section& section : layout.sections) {
-    const size_t size = bytes_of(parts, section.kind).size();
-    if (size == section.length) continue;
-    throw Error::invalid(std::string("section ") + name_of(section.kind) + " has " +
-                         std::to_string(size) + " bytes, expected " +
-                         std::to_string(section.length));
+    if (!is_array(section.kind)) continue;
+    if (section.kind == SectionKind::pq_codes && parts.pq_codes.size() == 0) continue;
+    check_size(name_of(section.kind), bytes_of(parts, section.kind).size(), section.length);
+  }
+  // In memory, points are arrays, as they are in files of 1.0.
+  counts.nodes = false;
+  for (const Section& section : compute_layout(parts.meta, counts).sections) {
+    if (section.kind == SectionKind::graph) {
+      check_size("graph", parts.graph.size(), section.length);
+    } else if (section.kind == SectionKind::vectors) {
+      check_size("vectors", parts.vectors.size(), section.length);
+    } else if (section.kind == SectionKind::ids) {
+      check_size("ids", parts.ids.size(), section.length);
+    }
   }
   return layout;
 }
 
-// Writes one section with the zeros behind it; returns its checksum.
-uint32_t write_section(const Section& section, std::span<const std::byte> bytes, const Sink& sink,
-                       Monitor& monitor) {
-  static constexpr std::array<std::byte, kAlignment> kZeros{};
-  uint32_t crc = 0;
-  for (size_t begin = 0; begin < bytes.size(); begin += kBlockBytes) {
-    const auto block = bytes.subspan(begin, std::min(kBlockBytes, bytes.size() - begin));
-    monitor.check();
-    crc = crc32c(block.data(), block.size(), crc);
-    sink(section.offset + begin, block.data(), block.size());
-    monitor.advance(block.size());
+using Pack = void (*)(const NodeShape&, const IndexParts&, uint64_t, std::span<std::byte>);
+
+// Records are packed a block at a time: a second copy of all vectors might not fit.
+void append_records(FileWriter& writer, SectionKind kind, const RecordShape& records,
+                    const NodeShape& shape, const IndexParts& parts, Pack pack) {
+  const uint64_t step =
+      std::max<uint64_t>(1, kBlockBytes / kPageBytes / records.pages_each) * records.pages_each;
+  Buffer block(std::min(step, records.pages()) * kPageBytes);
+  for (uint64_t page = 0; page < records.pages(); page += step) {
+    const std::span<std::byte> out(block.data(),
+                                   std::min(step, records.pages() - page) * kPageBytes);
+    pack(shape, parts, page, out);
+    writer.append(kind, out);
   }
-  const uint64_t padding = round_up(section.length, kAlignment) - section.length;
-  if (padding > 0) sink(section.offset + section.length, kZeros.data(), padding);
-  return crc;
 }
 
-void write_all(const IndexParts& parts, Header& header, const Sink& sink, Monitor& monitor) {
+// Encoded a block at a time: searches in memory do not need them.
+void append_pq_codes(FileWriter& writer, const IndexParts& parts, const PqEncoder& encode) {
+  const uint64_t step = std::max<uint64_t>(1, kBlockBytes / parts.meta.pq_bytes);
+  std::vector<std::byte> block;
+  for (uint64_t first = 0; first < parts.meta.count; first += step) {
+    block.resize(std::min(step, parts.meta.count - first) * parts.meta.pq_bytes);
+    encode(first, block);
+    writer.append(SectionKind::pq_codes, block);
+  }
+}
+
+void write_all(const IndexParts& parts, const PqEncoder& encode, const Header& header,
+               const Sink& sink, Monitor& monitor) {
   monitor.start(header.layout.payload);
+  const NodeShape shape = node_shape(parts.meta, header.has_ids);
+  FileWriter writer(header, sink, monitor);
   for (const Section& section : header.layout.sections) {
-    header.section_crcs.push_back(
-        write_section(section, bytes_of(parts, section.kind), sink, monitor));
+    if (section.kind == SectionKind::nodes) {
+      append_records(writer, section.kind, shape.nodes, shape, parts, &pack_nodes);
+    } else if (section.kind == SectionKind::fulls) {
+      append_records(writer, section.kind, shape.fulls, shape, parts, &pack_fulls);
+    } else if (section.kind == SectionKind::pq_codes && parts.pq_codes.size() == 0) {
+      append_pq_codes(writer, parts, encode);
+    } else if (section.kind != SectionKind::sums) {
+      writer.append(section.kind, bytes_of(parts, section.kind));
+    }
   }
-  const RawHeader raw = encode_header(header);
-  sink(0, &raw, sizeof raw);
-  monitor.check_now();
-}
-
-// The oldest version that can say what the index holds, so that older readers lose nothing.
-uint16_t minor_of(const IndexParts& parts) {
-  const bool reranks = std::any_of(parts.tuning.begin(), parts.tuning.end(),
-                                   [](const TunePoint& point) { return point.rerank != 0; });
-  return parts.is_projected() || !parts.trials.empty() || reranks ? 1 : 0;
+  writer.finish();
 }
 
 Header header_of(const IndexParts& parts) {
-  return {.minor = minor_of(parts),
-          .meta = parts.meta,
-          .layout = checked_layout(parts),
-          .section_crcs = {}};
+  Header header;
+  header.meta = parts.meta;
+  header.has_ids = parts.ids.size() > 0;
+  header.layout = checked_layout(parts);
+  return header;
 }
 
 }  // namespace
 
 uint64_t save(const IndexParts& parts, io::FileSystem& files, const std::string& path,
-              Monitor& monitor) {
-  Header header = header_of(parts);
+              Monitor& monitor, const PqEncoder& encode) {
+  const Header header = header_of(parts);
   io::atomic_save(files, path, [&](io::File& file) {
     const Sink sink = [&file](uint64_t offset, const void* from, size_t bytes) {
       file.write(offset, from, bytes);
     };
-    write_all(parts, header, sink, monitor);
+    write_all(parts, encode, header, sink, monitor);
   });
   return header.layout.file_length;
 }
 
-std::vector<std::byte> serialize(const IndexParts& parts) {
-  Header header = header_of(parts);
+std::vector<std::byte> serialize(const IndexParts& parts, const PqEncoder& encode) {
+  const Header header = header_of(parts);
   std::vector<std::byte> bytes(header.layout.file_length);
   const Sink sink = [&bytes](uint64_t offset, const void* from, size_t size) {
     std::memcpy(bytes.data() + offset, from, size);
   };
   Monitor monitor;
-  write_all(parts, header, sink, monitor);
+  write_all(parts, encode, header, sink, monitor);
   return bytes;
 }
 

@@ -19,6 +19,7 @@
 #include "format/header.h"
 #include "format/index_file.h"
 #include "format/layout.h"
+#include "format/nodes.h"
 #include "format/parts.h"
 #include "util/crc32c.h"
 
@@ -36,6 +37,8 @@ struct Shape {
   bool ids = true;
   uint32_t tune_points = 5;
   uint32_t code_dim = 0;  // 0: dim; less: projected codes, and trials
+  uint32_t pq_bytes = 0, pq_dim = 0;
+  uint32_t hot = 0;
 
   uint32_t dim_of_codes() const { return code_dim == 0 ? dim : code_dim; }
 };
@@ -111,6 +114,19 @@ inline void fill_projection(IndexParts& parts, Random& random) {
   parts.trials = {{parts.meta.code_dim, 20.0f, 100.0f}, {parts.meta.dim, 10.0f, 200.0f}};
 }
 
+inline void fill_pq(const Shape& shape, IndexParts& parts, Random& random) {
+  parts.meta.pq_bytes = shape.pq_bytes;
+  parts.meta.pq_dim = shape.pq_dim;
+  parts.pq_rotation = Buffer(size_t{shape.dim} * shape.pq_dim * sizeof(float));
+  parts.pq_codebooks = Buffer(size_t{kPqCentroids} * shape.pq_dim * sizeof(float));
+  parts.pq_codes = Buffer(shape.count * shape.pq_bytes);
+  for (Buffer* floats : {&parts.pq_rotation, &parts.pq_codebooks}) {
+    for (float& value : floats->as<float>())
+      value = static_cast<float>(below(random, 9)) / 8 - 0.5f;
+  }
+  for (uint8_t& code : parts.pq_codes.as<uint8_t>()) code = static_cast<uint8_t>(random());
+}
+
 inline IndexParts random_parts(const Shape& shape, uint64_t seed = 1) {
   Random random(seed);
   IndexParts parts;
@@ -135,6 +151,9 @@ inline IndexParts random_parts(const Shape& shape, uint64_t seed = 1) {
     parts.tuning.push_back(
         {.k = 1 + i / 2 * 9, .width = 16u << i, .recall = 0.125f * static_cast<float>(i % 8)});
   }
+  if (shape.pq_bytes != 0) fill_pq(shape, parts, random);
+  parts.hot = Buffer(shape.hot * sizeof(uint32_t));
+  for (uint32_t i = 0; i < shape.hot; ++i) parts.hot.as<uint32_t>()[i] = shape.hot - 1 - i;
   if (shape.count == 0) return parts;
   parts.graph = random_graph(shape, random);
   parts.codes = random_records(shape.count, shape.dim_of_codes(), random);
@@ -169,6 +188,12 @@ inline std::vector<Shape> corpus(uint64_t count) {
   shapes.push_back({.dim = 8, .count = 2, .degree = 2, .ids = false});
   shapes.push_back({.dim = 150, .count = count, .code_dim = 56});
   shapes.push_back({.metric = Metric::cosine, .dtype = Dtype::f16, .dim = 7, .code_dim = 1});
+  shapes.push_back({.dim = 24, .count = count, .pq_bytes = 5, .pq_dim = 16, .hot = 20});
+  shapes.push_back(
+      {.dim = 1'100, .count = 30, .degree = 4, .code_dim = 56, .pq_bytes = 8, .pq_dim = 8});
+  shapes.push_back({.dim = 1'024, .count = 30, .degree = 4, .ids = false, .code_dim = 56});
+  shapes.push_back(
+      {.dim = 1'024, .count = 30, .degree = 4, .code_dim = 56, .pq_bytes = 3, .pq_dim = 3});
   return shapes;
 }
 
@@ -182,14 +207,17 @@ inline bool same_arrays(const IndexParts& a, const IndexParts& b) {
          same_bytes(a.vectors, b.vectors) && same_bytes(a.ids, b.ids) &&
          same_bytes(a.mean, b.mean) && same_bytes(a.signs, b.signs) &&
          same_bytes(a.scales, b.scales) && same_bytes(a.projection, b.projection) &&
-         a.trials.size() == b.trials.size() && a.tuning.size() == b.tuning.size() &&
+         same_bytes(a.pq_rotation, b.pq_rotation) && same_bytes(a.pq_codebooks, b.pq_codebooks) &&
+         same_bytes(a.hot, b.hot) && a.trials.size() == b.trials.size() &&
+         a.tuning.size() == b.tuning.size() &&
          (curve == 0 || std::memcmp(a.tuning.data(), b.tuning.data(), curve) == 0);
 }
 
 inline bool same_meta(const IndexMeta& a, const IndexMeta& b) {
   return a.metric == b.metric && a.dtype == b.dtype && a.dim == b.dim && a.code_dim == b.code_dim &&
          a.count == b.count && a.degree == b.degree && a.entry == b.entry &&
-         a.build_width == b.build_width && a.alpha == b.alpha && a.seed == b.seed;
+         a.build_width == b.build_width && a.alpha == b.alpha && a.seed == b.seed &&
+         a.pq_bytes == b.pq_bytes && a.pq_dim == b.pq_dim;
 }
 
 inline format::RawHeader header_of(const Bytes& bytes) {
@@ -205,21 +233,31 @@ inline void put_header(Bytes& bytes, format::RawHeader raw) {
   std::memcpy(bytes.data(), &raw, sizeof raw);
 }
 
-// Makes every checksum right again, as an attacker would.
-inline void reseal(Bytes& bytes) {
-  format::RawHeader raw = header_of(bytes);
-  for (uint32_t i = 0; i < raw.section_count; ++i) {
-    raw.sections[i].crc = crc32c(bytes.data() + raw.sections[i].offset, raw.sections[i].length);
-  }
-  put_header(bytes, raw);
-}
-
 inline format::RawSection section_of(const Bytes& bytes, format::SectionKind kind) {
   const format::RawHeader raw = header_of(bytes);
   for (uint32_t i = 0; i < raw.section_count; ++i) {
     if (raw.sections[i].kind == static_cast<uint32_t>(kind)) return raw.sections[i];
   }
   return {};
+}
+
+// Makes every checksum right again, as an attacker would.
+inline void reseal(Bytes& bytes) {
+  uint64_t number = 0;
+  const format::RawSection sums = section_of(bytes, format::SectionKind::sums);
+  for (const auto kind : {format::SectionKind::nodes, format::SectionKind::fulls}) {
+    const format::RawSection pages = section_of(bytes, kind);
+    for (uint64_t page = 0; page < pages.count; ++page, ++number) {
+      const uint32_t sum =
+          format::page_sum(bytes.data() + pages.offset + page * format::kPageBytes, number);
+      std::memcpy(bytes.data() + sums.offset + number * sizeof sum, &sum, sizeof sum);
+    }
+  }
+  format::RawHeader raw = header_of(bytes);
+  for (uint32_t i = 0; i < raw.section_count; ++i) {
+    raw.sections[i].crc = crc32c(bytes.data() + raw.sections[i].offset, raw.sections[i].length);
+  }
+  put_header(bytes, raw);
 }
 
 // "" if the bytes parse, else the message of the Error(corrupt). Anything else escapes.

@@ -30,7 +30,47 @@ TEST(serializing_what_was_parsed_gives_the_same_bytes) {
   for (const Shape& shape : corpus(100)) {
     Monitor monitor;
     const Bytes bytes = format::serialize(random_parts(shape));
-    CHECK(format::serialize(*format::parse(bytes, Verify::full, monitor)) == bytes);
+    const IndexParts parts = random_parts(shape);
+    const format::PqEncoder encode = [&](uint64_t first, std::span<std::byte> codes) {
+      std::memcpy(codes.data(), parts.pq_codes.data() + first * shape.pq_bytes, codes.size());
+    };
+    CHECK(format::serialize(*format::parse(bytes, Verify::full, monitor), encode) == bytes);
+  }
+}
+
+// What a search with vectors on disk holds in memory.
+TEST(a_part_of_the_arrays) {
+  const TemporaryDirectory directory;
+  const std::string path = directory / "index.bg";
+  const format::Keep keep{.graph = false,
+                          .vectors = false,
+                          .ids = false,
+                          .codes = false,
+                          .pq_codes = true,
+                          .sums = true};
+  for (const Shape& shape : corpus(300)) {
+    Monitor monitor;
+    const IndexParts parts = random_parts(shape);
+    format::save(parts, io::posix(), path, monitor);
+    const format::NodeShape nodes = format::node_shape(parts.meta, parts.ids.size() > 0);
+    for (const Verify verify : {Verify::full, Verify::header, Verify::off}) {
+      const auto opened = format::open(io::posix(), path, verify, monitor, keep);
+      CHECK_EQ(opened->graph.size() + opened->vectors.size() + opened->ids.size(), 0u);
+      CHECK_EQ(opened->codes.size(), 0u);
+      CHECK(same_bytes(opened->pq_codes, parts.pq_codes));
+      CHECK(same_bytes(opened->mean, parts.mean));
+      CHECK_EQ(opened->sums.size(), nodes.pages() * sizeof(uint32_t));
+    }
+  }
+}
+
+TEST(no_vector_takes_more_pages_than_it_must) {
+  for (const uint32_t dim : {1u, 100u, 784u, 960u, 992u, 993u, 1'024u, 1'025u, 1'536u, 3'072u}) {
+    const IndexMeta meta{.dim = dim, .count = 1'000, .degree = 32};
+    const format::NodeShape shape = format::node_shape(meta, false);
+    const format::RecordShape& holder = shape.coupled ? shape.nodes : shape.fulls;
+    CHECK_EQ(holder.pages_each, (dim * 4 + 4'095) / 4'096);
+    CHECK_EQ(shape.coupled, dim != 993 && dim != 1'024 && dim != 3'072);
   }
 }
 
@@ -76,7 +116,7 @@ TEST(the_layout_of_the_largest_index) {
     end += static_cast<unsigned __int128>(section.count) * section.element_size;
     end = (end + format::kAlignment - 1) / format::kAlignment * format::kAlignment;
   }
-  CHECK_EQ(layout.sections.size(), 7u);
+  CHECK_EQ(layout.sections.size(), 7u);  // nodes, fulls, sums, codes, mean, signs, tuning
   CHECK(end == layout.file_length);
   CHECK(layout.file_length > uint64_t{600} << 40);
 }
@@ -116,8 +156,8 @@ TEST(describe_tells_the_header) {
   format::save(random_parts(shape), io::posix(), path, monitor);
   const std::string text = format::describe(io::posix(), path);
   for (const char* part :
-       {"\"format\": \"1.0\"", "\"points\": 50", "\"dim\": 100", "\"dtype\": \"float16\"",
-        "\"metric\": \"cosine\"", "\"alpha\": 1.2,", "\"seed\": 42", "\"name\": \"graph\"",
+       {"\"format\": \"1.2\"", "\"points\": 50", "\"dim\": 100", "\"dtype\": \"float16\"",
+        "\"metric\": \"cosine\"", "\"alpha\": 1.2,", "\"seed\": 42", "\"name\": \"nodes\"",
         "\"name\": \"tuning\"", "\"offset\": 4096"}) {
     CHECK(contains(text, part));
   }
