@@ -12,7 +12,7 @@ import index_file
 import numpy as np
 import pytest
 from conftest import make_vectors
-from index_file import FIELDS, PAGE, SHAPES, content_of, intact_files, refusal
+from index_file import FIELDS, PAGE, SHAPES, intact_files, refusal
 
 from bigrain import CorruptIndexError, Index
 

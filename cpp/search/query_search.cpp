@@ -54,10 +54,10 @@ QuerySearch::QuerySearch(const IndexParts& parts, const SearchParams& params,
 
 void QuerySearch::start(const void* query, QueryScratch& scratch) const {
   scratch.query = query;
-  scratch.results.clear();
   const std::span<const float> mapped = space_.map_query(query, scratch.map);
   const simd::CodeQuery code =
       quant::prepare(mapped, space_.stride(), scratch.code.as<int8_t>().data());
+  scratch.bound = quant::ScoreBound(parts_.meta, quant::code_norm(mapped));
   if (is_fast_) scratch.signs.prepare(mapped, parts_.meta.metric);
   scratch.walk.start(terrain_, code, std::span(&parts_.meta.entry, 1), window_, capacity_,
                      scratch.greedy, is_fast_ ? &scratch.signs : nullptr);
@@ -103,23 +103,23 @@ void QuerySearch::rank(QueryScratch& scratch) const {
   const Pool& pool = scratch.greedy.pool;
   const std::byte* vectors = parts_.vectors.data();
   const size_t count = std::min<size_t>(pool.size(), rerank_);
-  for (size_t i = 0; i < count; ++i) {
+  NearestK& nearest = scratch.nearest;
+  nearest.reset(k_);
+  size_t i = 0;
+  for (; i < count && scratch.bound.lower(pool.score(i)) <= nearest.worst(); ++i) {
     if (i + kLookAhead < count) prefetch_vector(pool.id(i + kLookAhead));
     const uint32_t id = pool.id(i);
     const float distance =
         distance_(scratch.query, vectors + size_t{id} * vector_bytes_, parts_.meta.dim);
     // Only a damaged file holds vectors that give NaN; such a point is no answer.
-    if (!std::isnan(distance)) scratch.results.push_back({distance, id});
+    if (!std::isnan(distance)) nearest.insert({distance, id});
   }
+  scratch.ranked = static_cast<uint32_t>(i);
 }
 
 QueryStats QuerySearch::finish(QueryScratch& scratch, int64_t* ids, float* distances) const {
-  std::vector<ScoredId>& results = scratch.results;
-  const size_t found = std::min<size_t>(k_, results.size());
-  std::partial_sort(results.begin(), results.begin() + static_cast<ptrdiff_t>(found), results.end(),
-                    [](const ScoredId& a, const ScoredId& b) {
-                      return a.score != b.score ? a.score < b.score : a.id < b.id;
-                    });
+  const std::span<const ScoredId> results = scratch.nearest.sorted();
+  const size_t found = results.size();
   const std::span<const int64_t> external = parts_.ids.as<int64_t>();
   for (size_t i = 0; i < found; ++i) {
     const uint32_t id = results[i].id;
@@ -129,7 +129,7 @@ QueryStats QuerySearch::finish(QueryScratch& scratch, int64_t* ids, float* dista
   std::fill(ids + found, ids + k_, int64_t{-1});
   std::fill(distances + found, distances + k_, std::numeric_limits<float>::infinity());
   QueryStats stats = scratch.walk.stats();
-  stats.full_distances = std::min(static_cast<uint32_t>(scratch.greedy.pool.size()), rerank_);
+  stats.full_distances = scratch.ranked;
   return stats;
 }
 

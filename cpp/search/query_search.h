@@ -9,8 +9,10 @@
 #include "bigrain/params.h"
 #include "format/parts.h"
 #include "quant/code_space.h"
+#include "quant/score_bound.h"
 #include "quant/sign_query.h"
 #include "search/greedy.h"
+#include "search/nearest_k.h"
 #include "simd/kernels.h"
 
 namespace bigrain::search {
@@ -24,8 +26,10 @@ struct QueryScratch {
   quant::MapScratch map;
   quant::SignQuery signs;
   Buffer code;
-  std::vector<ScoredId> results;
+  NearestK nearest;
   const void* query = nullptr;
+  quant::ScoreBound bound;
+  uint32_t ranked = 0;  // candidates compared by their vectors
   enum class Step { gather, score, rank } step = Step::rank;
 };
 
