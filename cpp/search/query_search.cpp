@@ -29,6 +29,11 @@ uint32_t trial_rerank(const IndexParts& parts, uint32_t k) {
   return 0;
 }
 
+// Sorted by internal id, which is among them.
+int64_t external_of(std::span<const std::pair<uint32_t, int64_t>> pairs, uint32_t id) {
+  return std::lower_bound(pairs.begin(), pairs.end(), std::pair(id, INT64_MIN))->second;
+}
+
 }  // namespace
 
 QuerySearch::QuerySearch(const IndexParts& parts, const SearchParams& params,
@@ -88,7 +93,7 @@ void QuerySearch::next_step(QueryScratch& scratch) const {
   }
   scratch.step = QueryScratch::Step::rank;
   const Pool& pool = scratch.greedy.pool;
-  const size_t count = std::min<size_t>(pool.size(), rerank_);
+  const size_t count = parts_.vectors.size() == 0 ? 0 : candidates(scratch);
   for (size_t i = 0; i < std::min(kLookAhead, count); ++i) prefetch_vector(pool.id(i));
 }
 
@@ -102,7 +107,7 @@ void QuerySearch::prefetch_vector(uint32_t id) const {
 void QuerySearch::rank(QueryScratch& scratch) const {
   const Pool& pool = scratch.greedy.pool;
   const std::byte* vectors = parts_.vectors.data();
-  const size_t count = std::min<size_t>(pool.size(), rerank_);
+  const size_t count = candidates(scratch);
   NearestK& nearest = scratch.nearest;
   nearest.reset(k_);
   size_t i = 0;
@@ -120,10 +125,9 @@ void QuerySearch::rank(QueryScratch& scratch) const {
 QueryStats QuerySearch::finish(QueryScratch& scratch, int64_t* ids, float* distances) const {
   const std::span<const ScoredId> results = scratch.nearest.sorted();
   const size_t found = results.size();
-  const std::span<const int64_t> external = parts_.ids.as<int64_t>();
   for (size_t i = 0; i < found; ++i) {
-    const uint32_t id = results[i].id;
-    ids[i] = external.empty() ? int64_t{id} : external[id];
+    ids[i] = scratch.external.empty() ? external_id(results[i].id)
+                                      : external_of(scratch.external, results[i].id);
     distances[i] = results[i].score;
   }
   std::fill(ids + found, ids + k_, int64_t{-1});

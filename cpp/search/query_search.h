@@ -2,7 +2,10 @@
 // One query against an index: codes decide where to look, full vectors decide the answer.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "bigrain/index.h"
@@ -30,6 +33,8 @@ struct QueryScratch {
   const void* query = nullptr;
   quant::ScoreBound bound;
   uint32_t ranked = 0;  // candidates compared by their vectors
+  // Of the candidates ranked, where vectors and ids come from a file.
+  std::vector<std::pair<uint32_t, int64_t>> external;
   enum class Step { gather, score, rank } step = Step::rank;
 };
 
@@ -45,6 +50,21 @@ class QuerySearch {
   void start(const void* query, QueryScratch& scratch) const;
   bool step(QueryScratch& scratch) const;
   QueryStats finish(QueryScratch& scratch, int64_t* ids, float* distances) const;
+
+  // For rankings whose vectors come from elsewhere.
+  bool is_walking(const QueryScratch& scratch) const {
+    return scratch.step != QueryScratch::Step::rank;
+  }
+  size_t candidates(const QueryScratch& scratch) const {
+    return std::min<size_t>(scratch.greedy.pool.size(), rerank_);
+  }
+  float distance(const void* query, const std::byte* vector) const {
+    return distance_(query, vector, parts_.meta.dim);
+  }
+  int64_t external_id(uint32_t id) const {
+    const std::span<const int64_t> external = parts_.ids.as<int64_t>();
+    return external.empty() ? int64_t{id} : external[id];
+  }
 
   uint32_t k() const { return k_; }
   size_t stride() const { return space_.stride(); }
