@@ -67,7 +67,9 @@ struct IndexParts {
   Buffer signs;       // kRotationRounds x ceil(dim / 8) bytes: sign bits of the rotation
   Buffer scales;      // dim float32: coordinates are divided by these before the projection
   Buffer projection;  // code_dim x code_stride(dim) bytes: its rows, as code records
-  Buffer blocks;      // derived, in no file: the fast layout (quant/neighbour_blocks.h), or empty
+  // Derived, in no file: the fast layout (quant/neighbour_blocks.h), or empty, and its unit.
+  Buffer blocks;
+  float block_unit = 1;
   std::vector<TunePoint> tuning;     // sorted by (k, width, rerank)
   std::vector<CodeDimTrial> trials;  // sorted by code_dim; empty where none was made
 
