@@ -154,14 +154,21 @@ TEST(scales_far_apart_keep_neighbours) {
     SearchParams params;
     params.width = 200;
     const MatrixView queries = view_of(vectors, dim);
-    std::vector<int64_t> ids(queries.rows * 10), fast_ids(ids.size());
-    std::vector<float> distances(ids.size());
-    index.search(queries, params, {ids.data(), distances.data(), nullptr}, monitor);
-    index.set_layout(Layout::fast, 1, monitor);
-    index.search(queries, params, {fast_ids.data(), distances.data(), nullptr}, monitor);
-    size_t same = 0;
-    for (size_t i = 0; i < ids.size(); ++i) same += ids[i] == fast_ids[i] ? 1 : 0;
-    CHECK(same >= ids.size() * 95 / 100);  // float32 factors keep 96 to 97
+    std::vector<int64_t> ids(queries.rows * 10);
+    std::vector<float> distances[2];
+    for (Layout layout : {Layout::compact, Layout::fast}) {
+      std::vector<float>& found = distances[static_cast<size_t>(layout)];
+      found.resize(ids.size());
+      index.set_layout(layout, 1, monitor);
+      index.search(queries, params, {ids.data(), found.data(), nullptr}, monitor);
+    }
+    // Codes tell near points apart badly here, so either layout wins some.
+    size_t better = 0, worse = 0;
+    for (size_t i = 9; i < ids.size(); i += 10) {
+      better += distances[1][i] < distances[0][i] ? 1 : 0;
+      worse += distances[1][i] > distances[0][i] ? 1 : 0;
+    }
+    CHECK(worse <= better + queries.rows * 5 / 100);
   }
 }
 
