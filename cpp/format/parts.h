@@ -79,7 +79,9 @@ struct IndexParts {
   Buffer pq_codes;      // n x pq_bytes, or empty: save() makes them from the vectors
   Buffer hot;           // uint32 point numbers whose rows searches read most, hottest first
   Buffer sums;          // uint32 per page of records, where pages are read later; else empty
-  Buffer blocks;        // derived, in no file: the fast layout (quant/neighbour_blocks.h), or empty
+  // Derived, in no file: the fast layout (quant/neighbour_blocks.h), or empty, and its unit.
+  Buffer blocks;
+  float block_unit = 1;
   std::vector<TunePoint> tuning;     // sorted by (k, width, rerank)
   std::vector<CodeDimTrial> trials;  // sorted by code_dim; empty where none was made
 
