@@ -42,7 +42,15 @@ Error io_error(int error_number, const std::string& action, const std::string& p
 }
 
 File File::open(FileSystem& files, const std::string& path) {
-  const int fd = retry([&] { return files.open(path); });
+  return regular(files, path, retry([&] { return files.open(path); }));
+}
+
+File File::open_direct(FileSystem& files, const std::string& path) {
+  return regular(files, path, retry([&] { return files.open_direct(path); }));
+}
+
+// `fd` may be a negated errno.
+File File::regular(FileSystem& files, const std::string& path, int fd) {
   if (fd < 0) throw io_error(-fd, "open", path);
   File file(files, path, fd);
   const FileKind kind = file.info().kind;

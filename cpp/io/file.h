@@ -20,6 +20,9 @@ class File {
   // Opens a regular file for reading. A directory is an Error(io) with EISDIR; a FIFO, socket or
   // device is an Error(corrupt) that says so. Nothing blocks.
   static File open(FileSystem& files, const std::string& path);
+  // The same past the page cache (FileSystem::open_direct); may fail with EINVAL where open()
+  // works.
+  static File open_direct(FileSystem& files, const std::string& path);
   // Creates a file that must not exist, for writing, and holds its lock.
   static File create(FileSystem& files, const std::string& path, uint32_t permissions);
 
@@ -36,10 +39,13 @@ class File {
   void sync();
 
   const std::string& path() const { return path_; }
+  FileSystem& files() const { return *files_; }
+  int descriptor() const { return fd_; }  // stays the file's own
 
  private:
   File(FileSystem& files, std::string path, int fd)
       : files_(&files), path_(std::move(path)), fd_(fd) {}
+  static File regular(FileSystem& files, const std::string& path, int fd);
 
   FileSystem* files_;
   std::string path_;

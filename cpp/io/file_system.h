@@ -28,6 +28,13 @@ class FileSystem {
 
   // For reading. Never blocks, whatever the path names.
   virtual int open(const std::string& path) = 0;
+  // For reading past the page cache: offsets, sizes and addresses of reads must be multiples of
+  // direct_alignment(), or reads fail with EINVAL. -EINVAL where the file system cannot.
+  virtual int open_direct(const std::string& path) = 0;
+  // In bytes; 0: unknown.
+  virtual int direct_alignment(int fd) = 0;
+  // Tells the page cache that what is read next does not follow what was read.
+  virtual int advise_random(int fd) = 0;
   // For writing a file that must not exist, and locks it (see try_lock). O_EXCL.
   virtual int create(const std::string& path, uint32_t permissions) = 0;
   virtual int64_t pread(int fd, void* to, size_t bytes, uint64_t offset) = 0;

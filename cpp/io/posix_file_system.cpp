@@ -4,7 +4,12 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#endif
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <climits>
 #include <cstdio>
@@ -38,6 +43,43 @@ class PosixFileSystem final : public FileSystem {
   int open(const std::string& path) override {
     // O_NONBLOCK: opening a FIFO for reading would otherwise wait for a writer.
     return result_of(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  }
+
+  int open_direct(const std::string& path) override {
+#if defined(O_DIRECT)
+    return result_of(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | O_DIRECT));
+#elif defined(F_NOCACHE)
+    const int fd = open(path);
+    if (fd >= 0) ::fcntl(fd, F_NOCACHE, 1);
+    return fd;
+#else
+    return -EINVAL;
+#endif
+  }
+
+  int direct_alignment(int fd) override {
+#if defined(__linux__) && defined(SYS_statx)
+    // By the numbers of statx(2): the C library's header knows these fields since glibc 2.37 only.
+    constexpr uint32_t kDioAlign = 0x2000;  // the mask's bit, Linux 6.1
+    constexpr size_t kMemAlign = 0x98 / 4, kOffsetAlign = 0x9c / 4;
+    std::array<uint32_t, 64> answer{};  // struct statx has 256 bytes
+    if (::syscall(SYS_statx, fd, "", AT_EMPTY_PATH, kDioAlign, answer.data()) < 0) return -errno;
+    if ((answer[0] & kDioAlign) == 0) return 0;
+    const uint32_t align = std::max(answer[kMemAlign], answer[kOffsetAlign]);
+    return align <= INT_MAX ? static_cast<int>(align) : 0;
+#else
+    static_cast<void>(fd);
+    return 0;
+#endif
+  }
+
+  int advise_random(int fd) override {
+#if defined(POSIX_FADV_RANDOM)
+    return -::posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
+#else
+    static_cast<void>(fd);
+    return 0;
+#endif
   }
 
   int create(const std::string& path, uint32_t permissions) override {

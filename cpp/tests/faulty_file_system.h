@@ -4,8 +4,10 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstdint>
+#include <mutex>
 #include <set>
 #include <string>
 #include <vector>
@@ -27,6 +29,9 @@ class FaultyFileSystem final : public io::FileSystem {
   size_t largest_transfer = SIZE_MAX;
   uint64_t interrupt_every = 0;  // each n-th call fails with EINTR, once
 
+  uint64_t fail_read_every = 0;  // each n-th call of pread fails with `error`
+  int refuse_direct = 0;         // open_direct() fails with this errno
+
   std::vector<std::string> calls;
 
   ~FaultyFileSystem() override {
@@ -36,10 +41,22 @@ class FaultyFileSystem final : public io::FileSystem {
   int open(const std::string& path) override {
     return opened(guarded("open", [&] { return io::posix().open(path); }));
   }
+  int open_direct(const std::string& path) override {
+    return opened(guarded("open_direct", [&] {
+      return refuse_direct != 0 ? -refuse_direct : io::posix().open_direct(path);
+    }));
+  }
+  int direct_alignment(int fd) override {
+    return guarded("direct_alignment", [&] { return io::posix().direct_alignment(fd); });
+  }
+  int advise_random(int fd) override {
+    return guarded("advise_random", [&] { return io::posix().advise_random(fd); });
+  }
   int create(const std::string& path, uint32_t permissions) override {
     return opened(guarded("create", [&] { return io::posix().create(path, permissions); }));
   }
   int64_t pread(int fd, void* to, size_t bytes, uint64_t offset) override {
+    if (fail_read_every != 0 && ++reads_ % fail_read_every == 0) return -error;
     return guarded("pread", [&] {
       return io::posix().pread(fd, to, std::min(bytes, largest_transfer), offset);
     });
@@ -93,12 +110,18 @@ class FaultyFileSystem final : public io::FileSystem {
  private:
   template <class Call>
   auto guarded(const char* name, Call call) -> decltype(call()) {
-    const uint64_t number = calls.size();
-    calls.emplace_back(name);
+    const uint64_t number = count(name);
     if (number >= kill_before) return -EIO;
     if (number == fail_at) return -error;
     if (interrupt_every != 0 && number % interrupt_every == interrupt_every - 1) return -EINTR;
     return call();
+  }
+
+  // Reads come from several threads at a time.
+  uint64_t count(const char* name) {
+    const std::lock_guard lock(mutex_);
+    calls.emplace_back(name);
+    return calls.size() - 1;
   }
 
   int opened(int fd) {
@@ -107,6 +130,8 @@ class FaultyFileSystem final : public io::FileSystem {
   }
 
   std::set<int> open_;
+  std::mutex mutex_;
+  std::atomic<uint64_t> reads_{0};
 };
 
 }  // namespace bigrain::fixture
