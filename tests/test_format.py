@@ -12,7 +12,7 @@ import index_file
 import numpy as np
 import pytest
 from conftest import make_vectors
-from index_file import FIELDS, PAGE, SHAPES, content_of, intact_files, refusal
+from index_file import FIELDS, PAGE, SHAPES, intact_files, refusal
 
 from bigrain import CorruptIndexError, Index
 
@@ -117,10 +117,12 @@ def save_to(path: Path, index: Index) -> Path:
     return path
 
 
-def test_golden_files_open_and_answer(tmp_path: Path) -> None:  # F11
-    answers = json.loads((GOLDEN / "v1.0.json").read_text())
-    assert len(answers) == len(list(GOLDEN.glob("*.bigrain")))
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_golden_files_open_and_answer(version: str, tmp_path: Path) -> None:  # F11
+    answers = json.loads((GOLDEN / f"v{version}.json").read_text())
+    assert sorted(answers) == sorted(path.name for path in GOLDEN.glob(f"v{version}-*.bigrain"))
     for name, expected in answers.items():
+        assert expected["header"]["format"] == version
         path = GOLDEN / name
         header = Index.describe(path)
         header.pop("sections")

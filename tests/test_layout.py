@@ -44,7 +44,7 @@ def test_layout_is_in_memory_only(vectors: np.ndarray[Any, Any], tmp_path: Path)
     compact = bigrain.Index.build(vectors, degree=32)
     fast = bigrain.Index.build(vectors, degree=32, layout="fast")
     assert compact.stats()["bytes"]["blocks"] == 0
-    assert fast.stats()["bytes"]["blocks"] == 5_000 * 448  # 256 of factors, 12 * 16
+    assert fast.stats()["bytes"]["blocks"] == 5_000 * 320  # 128 of factors, 12 * 16
     first, second = tmp_path / "first", tmp_path / "second"
     compact.save(first)
     fast.save(second)

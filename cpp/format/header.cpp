@@ -65,9 +65,11 @@ void check_constants(const RawHeader& raw) {
                          std::to_string(raw.rotation_rounds) + ", expected " +
                          std::to_string(kRotationRounds));
   }
+  const RawHeader none{};
+  const size_t new_bytes = offsetof(RawHeader, reserved_middle) - offsetof(RawHeader, pq_bytes);
   const bool reserved_used =
       (raw.minor == 0 && raw.code_dim != 0) ||
-      (raw.minor < kMinorNodes && (raw.pq_bytes != 0 || raw.pq_dim != 0 || raw.point_bytes != 0));
+      (raw.minor < kMinorNodes && std::memcmp(&raw.pq_bytes, &none.pq_bytes, new_bytes) != 0);
   if (reserved_used) {
     throw Error::corrupt("header: reserved bytes are not zero");
   }
@@ -86,6 +88,8 @@ IndexMeta meta_of(const RawHeader& raw) {
           .build_width = raw.build_width,
           .alpha = raw.alpha,
           .seed = raw.seed,
+          .bound_ratio = raw.bound_ratio,
+          .bound_offset = raw.bound_offset,
           .pq_bytes = raw.pq_bytes,
           .pq_dim = raw.pq_dim};
 }
@@ -192,6 +196,8 @@ RawHeader encode_header(const Header& header) {
   raw.rotation_rounds = kRotationRounds;
   raw.code_stride = code_stride(meta.code_dim);
   raw.code_dim = meta.code_dim;
+  raw.bound_ratio = meta.bound_ratio;
+  raw.bound_offset = meta.bound_offset;
   raw.pq_bytes = meta.pq_bytes;
   raw.pq_dim = meta.pq_dim;
   raw.point_bytes = node_shape(meta, header.has_ids).point_bytes();

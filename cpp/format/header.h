@@ -62,7 +62,8 @@ struct RawHeader {
   uint32_t pq_bytes;     // since 1.2; before it, zero
   uint32_t pq_dim;       // since 1.2; before it, zero
   uint32_t point_bytes;  // since 1.2: row, id and vector, so that all sizes are said twice
-  uint8_t reserved_middle[160];
+  float bound_ratio, bound_offset;  // since 1.2
+  uint8_t reserved_middle[152];
   RawSection sections[kMaxSections];
   uint8_t reserved_end[2560];
 };

@@ -2,6 +2,7 @@
 #include "format/layout.h"
 
 #include <cmath>
+#include <limits>
 #include <string>
 
 #include "bigrain/error.h"
@@ -55,6 +56,9 @@ void check_ranges(const IndexMeta& meta) {
   check_range<uint32_t>("the entry point", meta.entry, 0, last);
   check_range<uint32_t>("the build width", meta.build_width, kMinBuildWidth, kMaxBuildWidth);
   check_range<float>("alpha", meta.alpha, kMinAlpha, kMaxAlpha);
+  check_range<float>("the ratio of the score bound", meta.bound_ratio, 0.0f, kMaxBoundRatio);
+  check_range<float>("the offset of the score bound", meta.bound_offset, 0.0f,
+                     std::numeric_limits<float>::max());
   check_range<uint32_t>("the size of a PQ code", meta.pq_bytes, 0, meta.dim);
   check_range<uint32_t>("the dimension of PQ codes", meta.pq_dim, meta.pq_bytes,
                         meta.pq_bytes == 0 ? 0 : meta.dim);

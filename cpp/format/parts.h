@@ -44,9 +44,12 @@ struct IndexMeta {
   uint32_t build_width = 0;  // provenance, as given to build
   float alpha = 0;           // provenance
   uint64_t seed = 0;         // provenance
-  uint32_t pq_bytes = 0;     // m, bytes of a PQ code; 0: there are none
-  uint32_t pq_dim = 0;       // dimensions that are cut into m sub-vectors, m to dim
+  // How far distances lie below what codes say (quant/score_bound.h); ratio 0: not measured.
+  float bound_ratio = 0, bound_offset = 0;
+  uint32_t pq_bytes = 0;  // m, bytes of a PQ code; 0: there are none
+  uint32_t pq_dim = 0;    // dimensions that are cut into m sub-vectors, m to dim
 };
+inline constexpr float kMaxBoundRatio = 16.0f;
 inline constexpr uint32_t kPqCentroids = 256;
 
 // What a code dimension would cost: measured when the build chose one (index/choose_code_dim.h).
@@ -76,7 +79,9 @@ struct IndexParts {
   Buffer pq_codes;      // n x pq_bytes, or empty: save() makes them from the vectors
   Buffer hot;           // uint32 point numbers whose rows searches read most, hottest first
   Buffer sums;          // uint32 per page of records, where pages are read later; else empty
-  Buffer blocks;        // derived, in no file: the fast layout (quant/neighbour_blocks.h), or empty
+  // Derived, in no file: the fast layout (quant/neighbour_blocks.h), or empty, and its unit.
+  Buffer blocks;
+  float block_unit = 1;
   std::vector<TunePoint> tuning;     // sorted by (k, width, rerank)
   std::vector<CodeDimTrial> trials;  // sorted by code_dim; empty where none was made
 

@@ -14,6 +14,7 @@
 #include "index/choose_code_dim.h"
 #include "quant/code_space.h"
 #include "quant/scalar8.h"
+#include "quant/score_bound.h"
 #include "simd/kernels.h"
 #include "util/monitor.h"
 #include "util/thread_pool.h"
@@ -142,6 +143,7 @@ Index Index::build(const MatrixView& vectors, const int64_t* ids, const BuildPar
                        ? graph::build_partitioned(distances, kernels, meta.code_dim, meta.count,
                                                   meta.entry, link, monitor)
                        : graph::build_vamana(distances, meta.count, meta.entry, link, monitor);
+    quant::fit_score_bound(*parts, kernels, monitor);
   }
   monitor.check_now();
   return Index(std::move(parts));

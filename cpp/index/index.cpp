@@ -5,6 +5,7 @@
 #include <string>
 
 #include "format/parts.h"
+#include "index/disk_points.h"
 #include "quant/neighbour_blocks.h"
 #include "util/monitor.h"
 #include "util/thread_pool.h"
@@ -12,9 +13,29 @@
 namespace bigrain {
 
 Index::Index(std::unique_ptr<IndexParts> parts) : parts_(std::move(parts)) {}
+Index::Index(std::unique_ptr<IndexParts> parts, std::unique_ptr<DiskPoints> disk)
+    : parts_(std::move(parts)), disk_(std::move(disk)) {}
 Index::Index(Index&&) noexcept = default;
 Index& Index::operator=(Index&&) noexcept = default;
 Index::~Index() = default;
+
+void Index::require_memory(const char* what) const {
+  if (disk_ == nullptr) return;
+  throw Error::not_supported(std::string(what) +
+                             ": this index was opened with a budget of memory and does not hold "
+                             "its vectors; open it with memory=\"all\", or copy its file");
+}
+
+const Residency& Index::residency() const {
+  static const Residency everything{.budget = kAllMemory, .reason = "no budget was given"};
+  return disk_ == nullptr ? everything : disk_->residency();
+}
+
+std::string Index::io() const { return disk_ == nullptr ? "" : disk_->readers().file().describe(); }
+
+size_t Index::page_sum_bytes() const {
+  return disk_ == nullptr ? 0 : disk_->points().bytes_in_memory();
+}
 
 std::span<const TunePoint> Index::tuning() const { return parts_->tuning; }
 
@@ -43,11 +64,13 @@ void Index::set_layout(Layout layout, uint32_t threads, Monitor& monitor) {
   if (layout == Layout::compact) {
     parts_->blocks = {};
   } else {
+    require_memory("layout 'fast'");
     quant::make_blocks(*parts_, resolve_threads(threads), monitor);
   }
 }
 
 void Index::set_rows(std::span<const uint32_t> points, const uint32_t* rows) {
+  require_memory("tuning without queries");
   const IndexMeta& meta = parts_->meta;
   for (const uint32_t point : points) {
     if (point >= meta.count) {

@@ -8,6 +8,8 @@
 
 #include "bigrain/index.h"
 #include "format/parts.h"
+#include "index/disk_points.h"
+#include "search/disk_interleave.h"
 #include "search/interleave.h"
 #include "search/query_search.h"
 #include "simd/kernels.h"
@@ -52,6 +54,23 @@ size_t grain_for(uint32_t width) {
   return std::clamp<size_t>(16'384 / std::max(width, 64u), 1, 64);
 }
 
+// run(worker's own, begin, end) over all queries; make(queries at a time) gives a worker its own.
+template <class Make, class Run>
+void run_queries(size_t queries, size_t width, uint32_t wanted_threads, Monitor& monitor, Make make,
+                 Run run) {
+  const size_t grain = grain_for(static_cast<uint32_t>(width));
+  const size_t tasks = std::max<size_t>((queries + grain - 1) / grain, 1);
+  const auto threads =
+      static_cast<uint32_t>(std::min<size_t>(resolve_threads(wanted_threads), tasks));
+  std::vector<decltype(make(grain))> workers(threads);
+  monitor.start(queries);
+  parallel_for(queries, grain, threads, monitor, [&](size_t begin, size_t end, uint32_t worker) {
+    if (!workers[worker]) workers[worker] = make(grain);
+    run(*workers[worker], begin, end);
+    monitor.advance(end - begin);
+  });
+}
+
 }  // namespace
 
 void Index::search(const MatrixView& queries, const SearchParams& params,
@@ -59,19 +78,25 @@ void Index::search(const MatrixView& queries, const SearchParams& params,
   check(parts_->meta, queries, params);
   if (parts_->meta.count == 0) return fill_empty(queries.rows * params.k, output, queries.rows);
   const search::QuerySearch search(*parts_, params, simd::active_kernels());
-  const size_t grain = grain_for(std::max({params.width, params.rerank, params.k}));
-  const size_t tasks = (queries.rows + grain - 1) / grain;
-  const uint32_t threads = static_cast<uint32_t>(
-      std::min<size_t>(resolve_threads(params.threads), std::max<size_t>(tasks, 1)));
-  std::vector<std::unique_ptr<search::Interleaver>> interleavers(threads);
-  monitor.start(queries.rows);
-  parallel_for(queries.rows, grain, threads, monitor,
-               [&](size_t begin, size_t end, uint32_t worker) {
-                 auto& interleaver = interleavers[worker];
-                 if (!interleaver) interleaver = std::make_unique<search::Interleaver>(search);
-                 interleaver->run(queries, begin, end, output);
-                 monitor.advance(end - begin);
-               });
+  const size_t width = std::max({params.width, params.rerank, params.k});
+  if (disk_ == nullptr) {
+    run_queries(
+        queries.rows, width, params.threads, monitor,
+        [&](size_t) { return std::make_unique<search::Interleaver>(search); },
+        [&](search::Interleaver& interleaver, size_t begin, size_t end) {
+          interleaver.run(queries, begin, end, output);
+        });
+  } else {
+    run_queries(
+        queries.rows, width, params.threads, monitor,
+        [&](size_t grain) {
+          return std::make_unique<search::DiskInterleaver>(
+              search, disk_->points(), disk_->readers(), std::min(grain, queries.rows));
+        },
+        [&](search::DiskInterleaver& interleaver, size_t begin, size_t end) {
+          interleaver.run(queries, begin, end, output);
+        });
+  }
 }
 
 }  // namespace bigrain

@@ -105,6 +105,7 @@ class GraphCheck {
 }  // namespace
 
 ValidationReport Index::validate(Monitor& monitor) const {
+  require_memory("validate");
   return GraphCheck(*parts_, monitor).run();
 }
 

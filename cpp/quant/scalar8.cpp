@@ -14,18 +14,6 @@ namespace {
 constexpr size_t kLanes = 8;  // independent sums: the order, and so the bits, are fixed
 constexpr float kLargestCode = 127.0f;
 
-float squared_norm_of(std::span<const float> x) {
-  float lanes[kLanes] = {};
-  size_t i = 0;
-  for (; i + kLanes <= x.size(); i += kLanes) {
-    for (size_t lane = 0; lane < kLanes; ++lane) lanes[lane] += x[i + lane] * x[i + lane];
-  }
-  for (; i < x.size(); ++i) lanes[0] += x[i] * x[i];
-  float total = 0;
-  for (float lane : lanes) total += lane;
-  return total;
-}
-
 float largest_magnitude(std::span<const float> x) {
   float lanes[kLanes] = {};
   size_t i = 0;
@@ -47,8 +35,20 @@ int32_t sum_of(const int8_t* codes, size_t count) {
 
 }  // namespace
 
+float code_norm(std::span<const float> x) {
+  float lanes[kLanes] = {};
+  size_t i = 0;
+  for (; i + kLanes <= x.size(); i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) lanes[lane] += x[i + lane] * x[i + lane];
+  }
+  for (; i < x.size(); ++i) lanes[0] += x[i] * x[i];
+  float total = 0;
+  for (float lane : lanes) total += lane;
+  return total;
+}
+
 CodeConstants quantize(std::span<const float> x, int8_t* codes) {
-  if (!std::isfinite(squared_norm_of(x))) {
+  if (!std::isfinite(code_norm(x))) {
     throw Error::invalid(
         "vector: its squared norm is not finite in float32; expected finite "
         "values whose squares can be summed; rescale the data");

@@ -27,6 +27,9 @@ struct CodeConstants {
 };
 static_assert(sizeof(CodeConstants) == 8);
 
+// In a fixed order: every instruction set gives the same bits.
+float code_norm(std::span<const float> x);
+
 // Codes of x in [-127, 127] and their constants; `codes` has room for x.size(). Throws
 // Error(invalid_argument) unless x is finite with a finite squared norm.
 CodeConstants quantize(std::span<const float> x, int8_t* codes);

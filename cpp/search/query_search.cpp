@@ -29,6 +29,11 @@ uint32_t trial_rerank(const IndexParts& parts, uint32_t k) {
   return 0;
 }
 
+// Sorted by internal id, which is among them.
+int64_t external_of(std::span<const std::pair<uint32_t, int64_t>> pairs, uint32_t id) {
+  return std::lower_bound(pairs.begin(), pairs.end(), std::pair(id, INT64_MIN))->second;
+}
+
 }  // namespace
 
 QuerySearch::QuerySearch(const IndexParts& parts, const SearchParams& params,
@@ -54,10 +59,10 @@ QuerySearch::QuerySearch(const IndexParts& parts, const SearchParams& params,
 
 void QuerySearch::start(const void* query, QueryScratch& scratch) const {
   scratch.query = query;
-  scratch.results.clear();
   const std::span<const float> mapped = space_.map_query(query, scratch.map);
   const simd::CodeQuery code =
       quant::prepare(mapped, space_.stride(), scratch.code.as<int8_t>().data());
+  scratch.bound = quant::ScoreBound(parts_.meta, quant::code_norm(mapped));
   if (is_fast_) scratch.signs.prepare(mapped, parts_.meta.metric);
   scratch.walk.start(terrain_, code, std::span(&parts_.meta.entry, 1), window_, capacity_,
                      scratch.greedy, is_fast_ ? &scratch.signs : nullptr);
@@ -88,7 +93,7 @@ void QuerySearch::next_step(QueryScratch& scratch) const {
   }
   scratch.step = QueryScratch::Step::rank;
   const Pool& pool = scratch.greedy.pool;
-  const size_t count = std::min<size_t>(pool.size(), rerank_);
+  const size_t count = parts_.vectors.size() == 0 ? 0 : candidates(scratch);
   for (size_t i = 0; i < std::min(kLookAhead, count); ++i) prefetch_vector(pool.id(i));
 }
 
@@ -102,34 +107,33 @@ void QuerySearch::prefetch_vector(uint32_t id) const {
 void QuerySearch::rank(QueryScratch& scratch) const {
   const Pool& pool = scratch.greedy.pool;
   const std::byte* vectors = parts_.vectors.data();
-  const size_t count = std::min<size_t>(pool.size(), rerank_);
-  for (size_t i = 0; i < count; ++i) {
+  const size_t count = candidates(scratch);
+  NearestK& nearest = scratch.nearest;
+  nearest.reset(k_);
+  size_t i = 0;
+  for (; i < count && scratch.bound.lower(pool.score(i)) <= nearest.worst(); ++i) {
     if (i + kLookAhead < count) prefetch_vector(pool.id(i + kLookAhead));
     const uint32_t id = pool.id(i);
     const float distance =
         distance_(scratch.query, vectors + size_t{id} * vector_bytes_, parts_.meta.dim);
     // Only a damaged file holds vectors that give NaN; such a point is no answer.
-    if (!std::isnan(distance)) scratch.results.push_back({distance, id});
+    if (!std::isnan(distance)) nearest.insert({distance, id});
   }
+  scratch.ranked = static_cast<uint32_t>(i);
 }
 
 QueryStats QuerySearch::finish(QueryScratch& scratch, int64_t* ids, float* distances) const {
-  std::vector<ScoredId>& results = scratch.results;
-  const size_t found = std::min<size_t>(k_, results.size());
-  std::partial_sort(results.begin(), results.begin() + static_cast<ptrdiff_t>(found), results.end(),
-                    [](const ScoredId& a, const ScoredId& b) {
-                      return a.score != b.score ? a.score < b.score : a.id < b.id;
-                    });
-  const std::span<const int64_t> external = parts_.ids.as<int64_t>();
+  const std::span<const ScoredId> results = scratch.nearest.sorted();
+  const size_t found = results.size();
   for (size_t i = 0; i < found; ++i) {
-    const uint32_t id = results[i].id;
-    ids[i] = external.empty() ? int64_t{id} : external[id];
+    ids[i] = scratch.external.empty() ? external_id(results[i].id)
+                                      : external_of(scratch.external, results[i].id);
     distances[i] = results[i].score;
   }
   std::fill(ids + found, ids + k_, int64_t{-1});
   std::fill(distances + found, distances + k_, std::numeric_limits<float>::infinity());
   QueryStats stats = scratch.walk.stats();
-  stats.full_distances = std::min(static_cast<uint32_t>(scratch.greedy.pool.size()), rerank_);
+  stats.full_distances = scratch.ranked;
   return stats;
 }
 

@@ -2,15 +2,20 @@
 // One query against an index: codes decide where to look, full vectors decide the answer.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "bigrain/index.h"
 #include "bigrain/params.h"
 #include "format/parts.h"
 #include "quant/code_space.h"
+#include "quant/score_bound.h"
 #include "quant/sign_query.h"
 #include "search/greedy.h"
+#include "search/nearest_k.h"
 #include "simd/kernels.h"
 
 namespace bigrain::search {
@@ -24,8 +29,12 @@ struct QueryScratch {
   quant::MapScratch map;
   quant::SignQuery signs;
   Buffer code;
-  std::vector<ScoredId> results;
+  NearestK nearest;
   const void* query = nullptr;
+  quant::ScoreBound bound;
+  uint32_t ranked = 0;  // candidates compared by their vectors
+  // Of the candidates ranked, where vectors and ids come from a file.
+  std::vector<std::pair<uint32_t, int64_t>> external;
   enum class Step { gather, score, rank } step = Step::rank;
 };
 
@@ -41,6 +50,21 @@ class QuerySearch {
   void start(const void* query, QueryScratch& scratch) const;
   bool step(QueryScratch& scratch) const;
   QueryStats finish(QueryScratch& scratch, int64_t* ids, float* distances) const;
+
+  // For rankings whose vectors come from elsewhere.
+  bool is_walking(const QueryScratch& scratch) const {
+    return scratch.step != QueryScratch::Step::rank;
+  }
+  size_t candidates(const QueryScratch& scratch) const {
+    return std::min<size_t>(scratch.greedy.pool.size(), rerank_);
+  }
+  float distance(const void* query, const std::byte* vector) const {
+    return distance_(query, vector, parts_.meta.dim);
+  }
+  int64_t external_id(uint32_t id) const {
+    const std::span<const int64_t> external = parts_.ids.as<int64_t>();
+    return external.empty() ? int64_t{id} : external[id];
+  }
 
   uint32_t k() const { return k_; }
   size_t stride() const { return space_.stride(); }

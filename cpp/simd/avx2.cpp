@@ -38,6 +38,8 @@ struct Avx2 {
     return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_LE_OQ)));
   }
 
+  static F load_counts(const uint32_t* p) { return _mm256_cvtepi32_ps(load_32(p)); }
+
   static F load(const Half* p) {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }

@@ -41,6 +41,8 @@ struct Avx512 {
   static F min(F a, F b) { return _mm512_min_ps(a, b); }
   static uint32_t bits_within(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
 
+  static F load_counts(const uint32_t* p) { return _mm512_cvtepi32_ps(_mm512_loadu_si512(p)); }
+
   static F load(const Half* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }

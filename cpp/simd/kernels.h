@@ -57,6 +57,16 @@ using GemmTileFn = void (*)(const float* a, size_t rows, const float* packed_b, 
 // exact for every subs >= 1. codes[16 m + j], j < 16, holds code_m(j) in its low and code_m(j + 16)
 // in its high four bits. `lut` and `codes` are best 16-byte aligned; `out` may be anywhere.
 using FastScanFn = void (*)(const uint8_t* lut, const uint8_t* codes, size_t subs, uint32_t* out);
+
+// Which of `count` (16 or 32) sums pass: bit j where
+// offset_j - factor_j * (step * float(sums[j]) + base) <= most, never where a term is NaN. `halves`
+// has `count` float16 offsets, then as many factors. The same bits on every instruction set.
+struct GateTerms {
+  float step, base, most;
+};
+using GateFn = uint32_t (*)(const uint32_t* sums, const uint16_t* halves, size_t count,
+                            const GateTerms& terms);
+
 // A tile of distances between stored codes, for every pair of up to tile_rows rows and the
 // tile_cols columns of a panel:
 // out[r * out_stride + c] = (bias_r + bias_c) + (factor_r * scale_c) * <code_r, code_c>,
@@ -102,6 +112,7 @@ struct Kernels {
   GemmTileFn gemm_tile, gemm_tile_rounded;
   size_t gemm_tile_rows, gemm_tile_cols;
   FastScanFn fast_scan;
+  GateFn gate;
   DistanceTileFn distance_tile;
   size_t code_tile_rows, code_tile_cols;
   SmallestFn smallest;

@@ -36,6 +36,8 @@ struct Neon {
     return vaddvq_u32(vandq_u32(vcleq_f32(a, b), bit));
   }
 
+  static F load_counts(const uint32_t* p) { return vcvtq_f32_u32(vld1q_u32(p)); }
+
   static F load(const Half* p) {
     return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(reinterpret_cast<const uint16_t*>(p))));
   }

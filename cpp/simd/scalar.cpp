@@ -31,6 +31,8 @@ struct Scalar {
     return bits;
   }
 
+  static F load_counts(const uint32_t* p) { return __builtin_convertvector(load_whole<U>(p), F); }
+
   static F load(const Half* p) { return widen_half(load_whole<Bits>(p)); }
   static F load_part(const Half* p, size_t n) {
     return widen_half(load_first<Bits>(p, n * sizeof(Half)));

@@ -11,6 +11,7 @@
 #include "graph_fixture.h"
 #include "quant/neighbour_blocks.h"
 #include "quant/scalar8.h"
+#include "util/half.h"
 
 namespace bigrain {
 namespace {
@@ -102,7 +103,7 @@ void for_edges(const IndexParts& parts, size_t queries, Body&& body) {
 TEST(estimates_equal_the_formula) {
   for (Metric metric : {Metric::l2, Metric::ip, Metric::cosine}) {
     for (size_t dim : {1u, 7u, 20u, 101u}) {
-      for (uint32_t degree : {5u, 32u, 40u}) {
+      for (uint32_t degree : {5u, 20u, 32u, 48u, 64u}) {
         Index index = build(check::random_vectors(300, dim, dim), dim, metric, degree);
         Monitor monitor;
         index.set_layout(Layout::fast, 1, monitor);
@@ -115,6 +116,59 @@ TEST(estimates_equal_the_formula) {
         CHECK_EQ(wrong, 0u);
       }
     }
+  }
+}
+
+TEST(half_below_is_the_next_half_down) {
+  std::vector<float> values;
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const float value = half_to_float(static_cast<uint16_t>(bits));
+    if (std::isfinite(value)) values.push_back(value);
+  }
+  std::sort(values.begin(), values.end());
+  for (size_t i = 0; i + 1 < values.size(); ++i) {
+    if (values[i] == values[i + 1]) continue;  // the two zeros
+    const float middle = values[i] + (values[i + 1] - values[i]) / 2;
+    CHECK_EQ(half_to_float(half_below(values[i])), values[i]);
+    CHECK_EQ(half_to_float(half_below(middle)), values[i]);
+    CHECK_EQ(half_to_float(half_below(std::nextafter(values[i + 1], -kInfinity))), values[i]);
+  }
+  CHECK_EQ(half_to_float(half_below(kInfinity)), 65504.0f);
+  CHECK_EQ(half_to_float(half_below(65505.0f)), 65504.0f);
+  CHECK_EQ(half_to_float(half_below(-65505.0f)), -kInfinity);
+  CHECK(std::isnan(half_to_float(half_below(std::nanf("")))));
+}
+
+// One far vector does not take the others' bits, and no neighbour is lost to rounding.
+TEST(scales_far_apart_keep_neighbours) {
+  const size_t dim = 24;
+  for (float scale : {1e-12f, 1.0f, 1e12f}) {
+    std::vector<float> vectors = check::random_vectors(1'000, dim, 4);
+    for (size_t i = 0; i < vectors.size(); ++i) {
+      const size_t group = i / dim % 3;  // near, 1,000 times as wide, and a few far off
+      vectors[i] *= scale * (group == 0 ? 1.0f : group == 1 ? 1e3f : 1.0f);
+      if (i / dim % 100 == 99) vectors[i] += 1e6f * scale;
+    }
+    Index index = build(vectors, dim, Metric::l2);
+    Monitor monitor;
+    SearchParams params;
+    params.width = 200;
+    const MatrixView queries = view_of(vectors, dim);
+    std::vector<int64_t> ids(queries.rows * 10);
+    std::vector<float> distances[2];
+    for (Layout layout : {Layout::compact, Layout::fast}) {
+      std::vector<float>& found = distances[static_cast<size_t>(layout)];
+      found.resize(ids.size());
+      index.set_layout(layout, 1, monitor);
+      index.search(queries, params, {ids.data(), found.data(), nullptr}, monitor);
+    }
+    // Codes tell near points apart badly here, so either layout wins some.
+    size_t better = 0, worse = 0;
+    for (size_t i = 9; i < ids.size(); i += 10) {
+      better += distances[1][i] < distances[0][i] ? 1 : 0;
+      worse += distances[1][i] > distances[0][i] ? 1 : 0;
+    }
+    CHECK(worse <= better + queries.rows * 5 / 100);
   }
 }
 

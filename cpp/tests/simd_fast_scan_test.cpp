@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// fast_scan of every table against plain sums; operands end against a page that faults.
+// fast_scan and gate of every table against plain code; operands end against a page that faults.
 #include <algorithm>
+#include <limits>
 #include <random>
 #include <vector>
 
 #include "check.h"
 #include "simd_common.h"
+#include "util/half.h"
 
 namespace bigrain::simd {
 namespace {
@@ -66,6 +68,35 @@ TEST(largest_sums) {
         tables, subs, [](size_t i) { return i % 16 == 15 ? 255 : 0; },
         [](size_t i) { return i % 2 ? 0xf0 : 0x0f; });
     check_block(tables, subs, [](size_t i) { return i % 16; }, [](size_t) { return 0xff; });
+  }
+}
+
+float estimate(uint32_t sum, uint16_t offset, uint16_t factor, const GateTerms& terms) {
+  const float dot = terms.step * static_cast<float>(sum) + terms.base;
+  return half_to_float(offset) - half_to_float(factor) * dot;
+}
+
+// Any bits as halves, NaN and infinities among them; a limit that some estimates meet exactly.
+TEST(gate_passes_what_its_formula_says) {
+  const std::vector<NamedTable> tables = tables_here();
+  std::mt19937 random(3);
+  for (size_t round = 0; round < 2'000; ++round) {
+    const size_t count = round % 2 == 0 ? kBlock : kBlock / 2;
+    GuardedBuffer memory(4 * count), sum_memory(4 * count);
+    auto* halves = reinterpret_cast<uint16_t*>(memory.last(4 * count));
+    auto* sums = reinterpret_cast<uint32_t*>(sum_memory.last(4 * count));
+    for (size_t j = 0; j < 2 * count; ++j) halves[j] = static_cast<uint16_t>(random());
+    for (size_t j = 0; j < count; ++j) sums[j] = static_cast<uint32_t>(random() % 600'000);
+    GateTerms terms{static_cast<float>(random() % 100) * 0.01f, -100.0f, 0};
+    terms.most = estimate(sums[0], halves[0], halves[count], terms);
+    if (round % 5 == 0) terms.most = std::numeric_limits<float>::infinity();
+    uint32_t expected = 0;
+    for (size_t j = 0; j < count; ++j) {
+      const bool passes = estimate(sums[j], halves[j], halves[count + j], terms) <= terms.most;
+      expected |= (passes ? uint32_t{1} : 0u) << j;
+    }
+    for (const NamedTable& table : tables)
+      CHECK_EQ(table.kernels->gate(sums, halves, count, terms), expected);
   }
 }
 

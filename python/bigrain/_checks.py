@@ -106,3 +106,12 @@ def check_path(value: Any) -> bytes:
     if b"\0" in path:
         raise ValueError(f"path: expected no NUL character, found {value!r}")
     return path
+
+
+def check_io(value: Any) -> str:
+    """Return `value` where it is a string; the core knows what it may say."""
+    if not isinstance(value, str):
+        raise TypeError(
+            f"io: expected 'auto', 'uring', 'pread' or 'simulated:...', found {value!r}"
+        )
+    return value

@@ -18,6 +18,8 @@ class _Meta(TypedDict):
     build_width: int
     alpha: float
     code_dim: int
+    code_stride: int
+    pq_bytes: int
     seed: int
 
 class _Report(TypedDict):
@@ -53,7 +55,11 @@ class Index(metaclass=_Pybind11Type):
         progress: _Progress,
     ) -> Index: ...
     @staticmethod
-    def open(path: str | bytes, verify: str, progress: _Progress) -> Index: ...
+    def open(
+        path: str | bytes, verify: str, memory: int, io: str, progress: _Progress
+    ) -> Index: ...
+    def in_memory(self) -> bool: ...
+    def residency(self) -> dict[str, Any]: ...
     @staticmethod
     def from_bytes(data: bytes, verify: str) -> Index: ...
     def save(self, path: str | bytes, progress: _Progress) -> int: ...
@@ -66,6 +72,7 @@ class Index(metaclass=_Pybind11Type):
         width: int,
         rerank: int,
         threads: int,
+        deterministic: bool,
         ids: npt.NDArray[np.int64],
         distances: npt.NDArray[np.float32],
         stats: npt.NDArray[np.uint32] | None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from bigrain._progress import Progress, reporting
 from bigrain._results import ValidationReport
 
 Self = TypeVar("Self", bound="IndexHandle")
+Origin: TypeAlias = tuple[str | bytes, int, str, str]  # path, budget, verify, io
 
 # Rows of the graph that are looked at together when edges are counted.
 COUNT_BLOCK = 1 << 16
@@ -27,7 +28,16 @@ COUNT_BLOCK = 1 << 16
 class IndexHandle:
     """Owns the core's index; `Index` adds build, open, search, tune and save."""
 
-    __slots__ = ("__weakref__", "_core", "_dim", "_dtype", "_metric", "_sorted_ids", "_why_layout")
+    __slots__ = (
+        "__weakref__",
+        "_core",
+        "_dim",
+        "_dtype",
+        "_metric",
+        "_origin",
+        "_sorted_ids",
+        "_why_layout",
+    )
 
     _core: CoreIndex | None
     _dim: int
@@ -35,13 +45,17 @@ class IndexHandle:
     _dtype: np.dtype[Any]
     _sorted_ids: npt.NDArray[np.int64] | None
     _why_layout: str
+    _origin: Origin | None  # where it was opened from, if it is not in memory
 
     def __init__(self) -> None:
         raise TypeError("Index() makes nothing: use Index.build(vectors) or Index.open(path)")
 
     @classmethod
-    def _wrap(cls: type[Self], core: CoreIndex, why_layout: str = ASKED) -> Self:
+    def _wrap(
+        cls: type[Self], core: CoreIndex, why_layout: str = ASKED, origin: Origin | None = None
+    ) -> Self:
         self = object.__new__(cls)
+        self._origin = origin
         meta = core.meta()
         self._core = core
         self._why_layout = why_layout
@@ -53,6 +67,15 @@ class IndexHandle:
         core = self._core
         if core is None:
             raise ValueError("the index is closed; open or build it again")
+        return core
+
+    def _opened_in_memory(self, what: str) -> CoreIndex:
+        core = self._opened()
+        if not core.in_memory():
+            raise NotImplementedError(
+                f"{what}: this index was opened with a budget of memory and does not hold them; "
+                'open it with memory="all"'
+            )
         return core
 
     @property
@@ -72,8 +95,11 @@ class IndexHandle:
 
     @property
     def ids(self) -> npt.NDArray[np.int64]:
-        """External ids in the order the vectors were given: int64 of shape (n,), read-only."""
-        core = self._opened()
+        """External ids in the order the vectors were given: int64 of shape (n,), read-only.
+
+        NotImplementedError where they are on disk (see `Index.open`).
+        """
+        core = self._opened_in_memory("ids")
         ids = core.ids()
         if ids is None:
             ids = np.arange(core.meta()["count"], dtype=np.int64)
@@ -84,7 +110,7 @@ class IndexHandle:
         return self._opened().meta()["count"]
 
     def __contains__(self, value: object) -> bool:
-        core = self._opened()
+        core = self._opened_in_memory("membership")
         if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
             return False
         if self._sorted_ids is None:
@@ -124,13 +150,22 @@ class IndexHandle:
     ) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[Callable[[bytes], IndexHandle], tuple[bytes]]:
-        # The bytes of a file: nothing in them is executed, and the reader checks them all.
+    def __reduce__(self) -> tuple[Callable[..., IndexHandle], tuple[object, ...]]:
+        # An index on disk is the path of its file. Else the bytes of a file: nothing in them is
+        # executed, and the reader checks them all.
+        if self._origin is not None:
+            self._opened()
+            return type(self)._from_origin, self._origin
         return type(self)._from_bytes, (self._opened().to_bytes(),)
 
     @classmethod
     def _from_bytes(cls: type[Self], data: bytes) -> Self:
         return cls._wrap(CoreIndex.from_bytes(data, "full"))
+
+    @classmethod
+    def _from_origin(cls: type[Self], path: str | bytes, budget: int, verify: str, io: str) -> Self:
+        core = CoreIndex.open(path, verify, budget, io, None)
+        return cls._wrap(core, origin=(path, budget, verify, io))
 
     def validate(self, *, progress: Progress = None) -> ValidationReport:
         """Check all that the format promises, and that searches can reach every point.
@@ -152,12 +187,12 @@ class IndexHandle:
     def stats(self) -> dict[str, Any]:
         """Return sizes: n, dim, metric, dtype, degree, edges, bytes per part and per vector, isa.
 
-        The edges are counted, which reads the graph once.
+        The edges are counted, which reads the graph once; they are None where it is on disk.
         """
         core = self._opened()
         meta, parts = core.meta(), core.part_bytes()
         count, total = meta["count"], sum(parts.values())
-        edges = _count_edges(core.graph())
+        edges = _count_edges(core.graph()) if core.in_memory() else None
         return {
             "n": count,
             "dim": meta["dim"],
@@ -168,7 +203,7 @@ class IndexHandle:
             "alpha": round(meta["alpha"], 6),
             "seed": meta["seed"],
             "edges": edges,
-            "mean_degree": edges / count if count else 0.0,
+            "mean_degree": edges / max(count, 1) if edges is not None else None,
             "bytes": parts,
             "total_bytes": total,
             "bytes_per_vector": total / count if count else 0.0,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from bigrain import _core
+from bigrain._memory import ALL
 
 # As the trials were made (cpp/index/choose_code_dim.cpp).
 TRIAL_SHARE, TRIAL_K = 0.98, 10
@@ -33,6 +34,23 @@ class TunedCurve(NamedTuple):
     most: float
 
 
+class Residency(NamedTuple):
+    """What of an index is in memory.
+
+    mode: "memory", "vectors on disk" or "rows and vectors on disk". budget: bytes, None where there
+    is none. bytes: of what stays. hot_rows: rows in memory, of those on disk. entries: points where
+    a walk looks first. reason: in words. io: how the file is read, "" where it is not.
+    """
+
+    mode: str
+    budget: int | None
+    bytes: int
+    hot_rows: int
+    entries: int
+    reason: str
+    io: str
+
+
 @dataclass(frozen=True)
 class Plan:
     """What is where in an index and what it costs; print it to read it.
@@ -42,7 +60,7 @@ class Plan:
     the codes. code_bytes: of one code record, whole cache lines. bytes: by part. total_bytes,
     bytes_per_vector: of all parts. isa: the instruction set of the kernels here. trials: the code
     lengths that the build tried, empty where `code_dim` was given or nothing could be won. tuned:
-    the stored curves, empty before `tune`.
+    the stored curves, empty before `tune`. residency: what is in memory, and how the rest is read.
     """
 
     n: int
@@ -60,6 +78,7 @@ class Plan:
     isa: str
     trials: tuple[CodeTrial, ...]
     tuned: tuple[TunedCurve, ...]
+    residency: Residency
 
     def __str__(self) -> str:
         parts = ", ".join(f"{part} {_size(size)}" for part, size in self.bytes.items() if size)
@@ -68,6 +87,7 @@ class Plan:
                 f"vectors  {self.n:,} x {self.dim} {self.dtype}, metric {self.metric}",
                 f"layout   {self.layout} ({self.why_layout})",
                 f"graph    at most {self.degree} neighbours each",
+                *self._residency_lines(),
                 f"codes    8 bits each of {self._code_dimensions()}, {self.code_bytes} bytes each",
                 f"bytes    {parts}",
                 f"         in all {_size(self.total_bytes)}, {self.bytes_per_vector:,.0f} a vector",
@@ -76,6 +96,16 @@ class Plan:
                 *self._curve_lines(),
             ]
         )
+
+    def _residency_lines(self) -> list[str]:
+        where = self.residency
+        if where.mode == "memory":
+            return [f"memory   everything ({where.reason})"]
+        budget = "the least" if not where.budget else _size(where.budget)
+        lines = [f"memory   {where.mode}, {_size(where.bytes)} of {budget} ({where.reason})"]
+        if where.entries:
+            lines.append(f"         {where.hot_rows:,} hot rows, {where.entries:,} entry points")
+        return [*lines, f"reads    {where.io}"]
 
     def _code_dimensions(self) -> str:
         if self.code_dim == self.dim:
@@ -121,14 +151,22 @@ def plan_of(core: _core.Index, why_layout: str) -> Plan:
         layout="fast" if parts["blocks"] else "compact",
         why_layout=why_layout,
         code_dim=meta["code_dim"],
-        code_bytes=parts["codes"] // count if count else 0,
+        code_bytes=meta["code_stride"],
         bytes=parts,
         total_bytes=total,
         bytes_per_vector=total / count if count else 0.0,
         isa=_core.active_isa(),
         trials=tuple(CodeTrial(*row) for row in core.trials()),
         tuned=_curves(core),
+        residency=_residency(core),
     )
+
+
+def _residency(core: _core.Index) -> Residency:
+    found = core.residency()
+    if found["budget"] == ALL:
+        found["budget"] = None
+    return Residency(**found)
 
 
 def _curves(core: _core.Index) -> tuple[TunedCurve, ...]:

@@ -29,12 +29,18 @@ class SearchStats(NamedTuple):
     """What each query cost: uint32 arrays of shape (rows,); (1,) for one 1-D query.
 
     hops: vertices expanded. code_distances: 8-bit distances, each one code record read.
-    full_distances: distances on full vectors.
+    full_distances: distances on full vectors. Of an index on disk (`Index.open`): reads of the
+    file, bytes that they brought, rounds (times that the query had to wait for reads), cache_hits
+    (rows or vectors that were in memory instead).
     """
 
     hops: npt.NDArray[np.uint32]
     code_distances: npt.NDArray[np.uint32]
     full_distances: npt.NDArray[np.uint32]
+    reads: npt.NDArray[np.uint32]
+    bytes: npt.NDArray[np.uint32]
+    rounds: npt.NDArray[np.uint32]
+    cache_hits: npt.NDArray[np.uint32]
 
 
 class DetailedResult(SearchResult):

@@ -22,6 +22,7 @@ from bigrain._checks import (
     check_builder,
     check_fraction,
     check_integer,
+    check_io,
     check_layout,
     check_limit,
     check_metric,
@@ -29,6 +30,7 @@ from bigrain._checks import (
     check_verify,
 )
 from bigrain._handle import IndexHandle
+from bigrain._memory import ALL, Memory, check_memory
 from bigrain._progress import Progress, reporting
 from bigrain._results import DetailedResult, SearchResult, SearchStats, TuneReport
 
@@ -144,32 +146,50 @@ class Index(IndexHandle):
         cls: type[Self],
         path: Path,
         *,
-        verify: Verify = "full",
+        memory: Memory = "all",
+        verify: Verify | None = None,
         layout: Layout = "compact",
+        io: str = "auto",
         progress: Progress = None,
     ) -> Self:
-        """Open an index file; it is read into memory and may be replaced or removed afterwards.
+        """Open an index file, whole or under a budget of memory.
+
+        Read into memory as a whole, the file may be replaced or removed afterwards. Under a budget
+        the same file is searched from disk: codes in memory choose candidates, vectors are read and
+        decide, and recall stays what it was. What fits the budget stays in memory, in this order:
+        codes, entry points, the rows that searches read most, all rows, all vectors; `plan` says
+        what did. The file stays open: replaced or removed, it still answers as it was.
 
         Args:
             path: of a file that `save` wrote.
+            memory: "all", "min" for as little as searches can do with, or a budget: bytes, or a
+                string such as "512MiB" or "2GB". It covers what stays; a search takes a few MiB per
+                thread besides.
             verify: "full" checks every checksum, id and number, and is safe on any bytes;
                 "header" checks header and layout, and ids as they are used; "off" skips the
-                header's checksum as well.
+                header's checksum as well. None: "full" where the whole file is read anyway, else
+                "header", which then checks what stays in memory, too. Pages read by searches are
+                checked whatever is said here.
             layout: "compact", or "fast" or "auto": as `set_layout` afterwards, on every core.
+            io: how pages are read under a budget: "auto", "uring" (io_uring), "pread" (threads), or
+                "simulated:latency_us=100,iops=40000" for a device that is not there.
             progress: None, True for a bar, or a callable (done, total); False from it cancels.
 
         Raises:
             CorruptIndexError: not an index, damaged, or of a newer format.
-            OSError: the file cannot be read.
+            OSError: the file cannot be read, or not as `io` says.
+            ValueError: the budget is below what this index needs.
+            NotImplementedError: a budget, and a file of format 1.0 or 1.1: save it again.
             Cancelled: `progress` returned False.
         """
-        verify = check_verify(verify)
+        budget = check_memory(memory)
+        verify = check_verify(verify or ("full" if budget == ALL else "header"))
         layout = check_layout(layout)
         name = check_path(path)
         with reporting(progress, "open", "B") as callback:
-            core = _core.Index.open(name, verify, callback)
+            core = _core.Index.open(name, verify, budget, check_io(io), callback)
             why = _layout.set_layout(core, layout, 0, callback)
-        return cls._wrap(core, why)
+        return cls._wrap(core, why, None if core.in_memory() else (name, budget, verify, io))
 
     def set_layout(self, layout: Layout, *, threads: int = 0, progress: Progress = None) -> None:
         """Choose how searches walk; no other call may use the index meanwhile.
@@ -220,6 +240,7 @@ class Index(IndexHandle):
         threads: int = 0,
         out: Out | None = None,
         stats: Literal[False] = False,
+        deterministic: bool = False,
         progress: Progress = None,
     ) -> SearchResult: ...
 
@@ -235,6 +256,7 @@ class Index(IndexHandle):
         threads: int = 0,
         out: Out | None = None,
         stats: Literal[True],
+        deterministic: bool = False,
         progress: Progress = None,
     ) -> DetailedResult: ...
 
@@ -249,6 +271,7 @@ class Index(IndexHandle):
         threads: int = 0,
         out: Out | None = None,
         stats: bool = False,
+        deterministic: bool = False,
         progress: Progress = None,
     ) -> SearchResult:
         """Find about the k nearest vectors of every query.
@@ -270,6 +293,9 @@ class Index(IndexHandle):
             threads: 0 means every core this process may use.
             out: (ids, distances) to write to: C-contiguous int64 and float32 of the result's shape.
             stats: also return what each query cost (`DetailedResult.stats`).
+            deterministic: where rows are on disk (see `open`), take them in the order in which they
+                were asked for rather than in that of their arrival: slower, and the same answer
+                every time. Elsewhere answers are the same every time anyway.
             progress: None, True for a bar, or a callable (done, total); False from it cancels.
 
         Returns:
@@ -279,7 +305,9 @@ class Index(IndexHandle):
             ValueError: a parameter out of range, shapes that do not fit, NaN or infinity in a
                 query, a zero query under cosine, `recall` without a calibrated curve.
             TypeError: a dtype with no obvious conversion.
-            CorruptIndexError: an id outside the graph (after verify="header" or "off").
+            CorruptIndexError: an id outside the graph (after verify="header" or "off"), or a
+                damaged page of a file that is searched from disk.
+            OSError: such a file cannot be read.
             Cancelled: `progress` returned False.
         """
         core = self._opened()
@@ -292,9 +320,20 @@ class Index(IndexHandle):
         check_values(asked, self._metric, "queries")
         rows = asked.shape[0]
         found, distances = make_output(out, rows, k, single)
-        costs = np.empty((rows, 3), np.uint32) if stats else None
+        costs = np.empty((rows, len(SearchStats._fields)), np.uint32) if stats else None
         with reporting(progress, "search", "queries") as callback:
-            core.search(asked, k, window, candidates, threads, found, distances, costs, callback)
+            core.search(
+                asked,
+                k,
+                window,
+                candidates,
+                threads,
+                bool(deterministic),
+                found,
+                distances,
+                costs,
+                callback,
+            )
         if costs is None:
             return SearchResult(found, distances)
         return DetailedResult(found, distances, SearchStats(*np.ascontiguousarray(costs.T)))

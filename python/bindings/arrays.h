@@ -56,6 +56,11 @@ T* output_of(pybind11::array& array, size_t rows, size_t columns, const char* na
 // A read-only view of memory that `owner` keeps alive.
 inline pybind11::array view_of(const pybind11::handle& owner, const Buffer& buffer,
                                const pybind11::dtype& dtype, std::vector<pybind11::ssize_t> shape) {
+  ssize_t bytes = dtype.itemsize();
+  for (const pybind11::ssize_t size : shape) bytes *= size;
+  if (static_cast<size_t>(bytes) != buffer.size()) {
+    throw Error::not_supported("this part of the index is on disk; open it with memory=\"all\"");
+  }
   pybind11::array view(dtype, std::move(shape), buffer.data(), owner);
   view.attr("setflags")(pybind11::arg("write") = false);
   return view;

@@ -17,6 +17,7 @@
 #include "call.h"
 #include "format/index_file.h"
 #include "format/parts.h"
+#include "index/residency.h"
 #include "io/file_system.h"
 
 namespace py = pybind11;
@@ -78,9 +79,21 @@ void set_layout(Index& self, const std::string& layout, uint32_t threads,
   run_watched(progress, [&](Monitor& monitor) { self.set_layout(wanted, threads, monitor); });
 }
 
-Index open(const std::string& path, const std::string& verify, const py::object& progress) {
-  const Verify level = verify_of(verify);
-  return run_watched(progress, [&](Monitor& monitor) { return Index::open(path, level, monitor); });
+Index open(const std::string& path, const std::string& verify, uint64_t memory,
+           const std::string& io, const py::object& progress) {
+  const OpenParams params{.verify = verify_of(verify), .memory = memory, .io = io};
+  return run_watched(progress,
+                     [&](Monitor& monitor) { return Index::open(path, params, monitor); });
+}
+
+bool in_memory(const Index& self) { return self.residency().mode == SearchMode::memory; }
+
+py::dict residency(const Index& self) {
+  const Residency& plan = self.residency();
+  return py::dict(py::arg("mode") = name_of(plan.mode), py::arg("budget") = plan.budget,
+                  py::arg("bytes") = plan.bytes, py::arg("hot_rows") = plan.hot_rows,
+                  py::arg("entries") = plan.entries, py::arg("reason") = plan.reason,
+                  py::arg("io") = self.io());
 }
 
 Index from_bytes(const py::buffer& data, const std::string& verify) {
@@ -106,18 +119,18 @@ py::bytes to_bytes(const Index& self) {
 }
 
 void search(const Index& self, const py::array& queries, uint32_t k, uint32_t width,
-            uint32_t rerank, uint32_t threads, py::array ids, py::array distances,
-            std::optional<py::array> stats, const py::object& progress) {
+            uint32_t rerank, uint32_t threads, bool deterministic, py::array ids,
+            py::array distances, std::optional<py::array> stats, const py::object& progress) {
   const MatrixView view = matrix_of(queries, "queries");
-  static_assert(sizeof(QueryStats) == 3 * sizeof(uint32_t));
   SearchOutput output;
   output.ids = output_of<int64_t>(ids, view.rows, k, "ids");
   output.distances = output_of<float>(distances, view.rows, k, "distances");
   if (stats) {
-    output.stats =
-        reinterpret_cast<QueryStats*>(output_of<uint32_t>(*stats, view.rows, 3, "stats"));
+    output.stats = reinterpret_cast<QueryStats*>(
+        output_of<uint32_t>(*stats, view.rows, kQueryStatsFields, "stats"));
   }
-  const SearchParams params{.k = k, .width = width, .rerank = rerank, .threads = threads};
+  const SearchParams params{
+      .k = k, .width = width, .rerank = rerank, .threads = threads, .deterministic = deterministic};
   run_watched(progress, [&](Monitor& monitor) { self.search(view, params, output, monitor); });
 }
 
@@ -166,19 +179,23 @@ py::dict meta(const Index& self) {
                   py::arg("dim") = meta.dim, py::arg("count") = meta.count,
                   py::arg("degree") = meta.degree, py::arg("entry") = meta.entry,
                   py::arg("build_width") = meta.build_width, py::arg("alpha") = meta.alpha,
-                  py::arg("code_dim") = meta.code_dim, py::arg("seed") = meta.seed);
+                  py::arg("code_dim") = meta.code_dim,
+                  py::arg("code_stride") = code_stride(meta.code_dim),
+                  py::arg("pq_bytes") = meta.pq_bytes, py::arg("seed") = meta.seed);
 }
 
 py::dict part_bytes(const Index& self) {
   const IndexParts& parts = self.parts();
-  return py::dict(py::arg("graph") = parts.graph.size(), py::arg("codes") = parts.codes.size(),
-                  py::arg("blocks") = parts.blocks.size(),
-                  py::arg("vectors") = parts.vectors.size(), py::arg("ids") = parts.ids.size(),
-                  py::arg("mean") = parts.mean.size(), py::arg("signs") = parts.signs.size(),
-                  py::arg("scales") = parts.scales.size(),
-                  py::arg("projection") = parts.projection.size(),
-                  py::arg("trials") = parts.trials.size() * sizeof(CodeDimTrial),
-                  py::arg("tuning") = parts.tuning.size() * sizeof(TunePoint));
+  return py::dict(
+      py::arg("graph") = parts.graph.size(), py::arg("codes") = parts.codes.size(),
+      py::arg("blocks") = parts.blocks.size(), py::arg("vectors") = parts.vectors.size(),
+      py::arg("ids") = parts.ids.size(), py::arg("mean") = parts.mean.size(),
+      py::arg("signs") = parts.signs.size(), py::arg("scales") = parts.scales.size(),
+      py::arg("projection") = parts.projection.size(), py::arg("pq_codes") = parts.pq_codes.size(),
+      py::arg("pq_codebooks") = parts.pq_codebooks.size() + parts.pq_rotation.size(),
+      py::arg("hot") = parts.hot.size(), py::arg("page_sums") = self.page_sum_bytes(),
+      py::arg("trials") = parts.trials.size() * sizeof(CodeDimTrial),
+      py::arg("tuning") = parts.tuning.size() * sizeof(TunePoint));
 }
 
 std::vector<std::tuple<uint32_t, float, float>> trials(const Index& self) {
@@ -219,13 +236,16 @@ void register_index(py::module_& module) {
       .def_static("build", &build, arg("vectors"), arg("ids"), arg("metric"), arg("builder"),
                   arg("degree"), arg("build_width"), arg("alpha"), arg("code_dim"),
                   arg("train_queries"), arg("seed"), arg("threads"), arg("progress"))
-      .def_static("open", &open, arg("path"), arg("verify"), arg("progress"))
+      .def_static("open", &open, arg("path"), arg("verify"), arg("memory"), arg("io"),
+                  arg("progress"))
+      .def("in_memory", &in_memory)
+      .def("residency", &residency)
       .def_static("from_bytes", &from_bytes, arg("data"), arg("verify"))
       .def("save", &save, arg("path"), arg("progress"))
       .def("to_bytes", &to_bytes)
       .def("set_layout", &set_layout, arg("layout"), arg("threads"), arg("progress"))
       .def("search", &search, arg("queries"), arg("k"), arg("width"), arg("rerank"), arg("threads"),
-           arg("ids"), arg("distances"), arg("stats"), arg("progress"))
+           arg("deterministic"), arg("ids"), arg("distances"), arg("stats"), arg("progress"))
       .def("validate", &validate, arg("progress"))
       .def("tuning", &tuning)
       .def("set_tuning", &set_tuning, arg("rows"))

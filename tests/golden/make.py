@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write the golden files of the current format version: `python tests/golden/make.py 1.0`.
+"""Write the golden files of a format version: `python tests/golden/make.py 1.1`.
 
 Run once, when a version is released; its files and answers must never change afterwards.
 """
@@ -19,14 +19,23 @@ HERE = Path(__file__).parent
 # Sections of at most one page keep the files small. The width covers every point: the answers are
 # exact, and do not depend on how a later version walks the graph.
 N, K, WIDTH = 40, 5, 64
-SHAPES = [
-    ("l2", "float32", 8, N),
-    ("cosine", "float16", 13, N),
-    ("ip", "int8", 5, N),
-    ("l2", "uint8", 16, N),
-    ("ip", "float32", 3, 1),
-    ("l2", "float32", 4, 0),
-]
+SHAPES = {  # metric, dtype, dimension, vectors, dimension of the codes
+    "1.0": [
+        ("l2", "float32", 8, N, None),
+        ("cosine", "float16", 13, N, None),
+        ("ip", "int8", 5, N, None),
+        ("l2", "uint8", 16, N, None),
+        ("ip", "float32", 3, 1, None),
+        ("l2", "float32", 4, 0, None),
+    ],
+    # Codes of leading principal components.
+    "1.1": [
+        ("l2", "float32", 20, N, 7),
+        ("cosine", "float16", 17, N, 16),
+        ("ip", "int8", 24, N, 1),
+        ("ip", "float32", 9, 2, 4),
+    ],
+}
 
 
 def vectors_of(dtype: str, dim: int, n: int, seed: int) -> Any:
@@ -36,12 +45,14 @@ def vectors_of(dtype: str, dim: int, n: int, seed: int) -> Any:
 
 def main(version: str) -> None:
     answers = {}
-    for metric, dtype, dim, n in SHAPES:
+    for metric, dtype, dim, n, code_dim in SHAPES[version]:
         base = vectors_of(dtype, dim, n, seed=1)
         queries = vectors_of(dtype.replace("16", "32"), dim, 3, seed=2)
         ids = np.arange(n)[::-1] * 10 if metric == "l2" else None
-        index = Index.build(base, ids, metric=metric, degree=8, build_width=20, seed=7)
-        if n > 1:
+        index = Index.build(
+            base, ids, metric=metric, degree=8, build_width=20, seed=7, code_dim=code_dim
+        )
+        if n > 2:
             index.tune(queries, k=K, recall=0.9)
         path = HERE / f"v{version}-{metric}-{dtype}-{n}.bigrain"
         index.save(path)

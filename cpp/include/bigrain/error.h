@@ -30,6 +30,9 @@ class Error : public std::runtime_error {
     return Error(ErrorKind::invalid_argument, message);
   }
   static Error corrupt(const std::string& message) { return Error(ErrorKind::corrupt, message); }
+  static Error not_supported(const std::string& message) {
+    return Error(ErrorKind::not_supported, message);
+  }
   static Error cancelled() { return Error(ErrorKind::cancelled, "cancelled"); }
 
   ErrorKind kind() const { return kind_; }

@@ -20,6 +20,8 @@
 namespace bigrain {
 
 struct TunePoint;
+struct Residency;
+class DiskPoints;
 class Monitor;
 struct IndexParts;
 
@@ -28,7 +30,13 @@ struct QueryStats {
   uint32_t hops = 0;            // vertices expanded
   uint32_t code_distances = 0;  // 8-bit distances; each reads one code record
   uint32_t full_distances = 0;  // distances computed on full vectors
+  uint32_t reads = 0;           // of the file: requests
+  uint32_t bytes = 0;           // brought by them
+  uint32_t rounds = 0;          // times that the query had to wait for a read
+  uint32_t cache_hits = 0;      // rows or vectors that were in memory instead
 };
+inline constexpr size_t kQueryStatsFields = 7;
+static_assert(sizeof(QueryStats) == kQueryStatsFields * sizeof(uint32_t));
 
 // Where results go: (rows, k) each, C-contiguous, owned by the caller. Rows with fewer than k
 // results are padded with id -1 and distance +infinity.
@@ -52,7 +60,10 @@ class Index {
   static Index build(const MatrixView& vectors, const int64_t* ids, const BuildParams& params,
                      Monitor& monitor);
 
-  static Index open(const std::string& path, Verify verify, Monitor& monitor);
+  // With a budget of memory, vectors (and rows, if need be) stay in the file, which is read while
+  // searches run; residency() tells. Such an index is searched, tuned and described; what needs all
+  // points throws Error(not_supported).
+  static Index open(const std::string& path, const OpenParams& params, Monitor& monitor);
   static Index from_bytes(std::span<const std::byte> bytes, Verify verify, Monitor& monitor);
 
   // Atomic: `path` holds the complete old or the complete new file, whatever happens. Returns the
@@ -82,6 +93,10 @@ class Index {
   void set_rows(std::span<const uint32_t> points, const uint32_t* rows);
 
   const IndexParts& parts() const { return *parts_; }
+  // What is in memory, and how the rest is read; nothing but the former where all is in memory.
+  const Residency& residency() const;
+  std::string io() const;
+  size_t page_sum_bytes() const;
 
   Index(Index&&) noexcept;
   Index& operator=(Index&&) noexcept;
@@ -89,7 +104,11 @@ class Index {
 
  private:
   explicit Index(std::unique_ptr<IndexParts> parts);
+  Index(std::unique_ptr<IndexParts> parts, std::unique_ptr<DiskPoints> disk);
+  void require_memory(const char* what) const;
+
   std::unique_ptr<IndexParts> parts_;
+  std::unique_ptr<DiskPoints> disk_;  // null: everything is in memory
 };
 
 }  // namespace bigrain

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "bigrain/types.h"
 
@@ -57,6 +58,9 @@ struct SearchParams {
   uint32_t width = 0;    // W, the window that must be expanded; 0: max(kDefaultWidth, k)
   uint32_t rerank = 0;   // C, candidates scored with full vectors; 0: see default_rerank
   uint32_t threads = 0;  // 0: every usable core
+  // With rows on disk: take them in the order in which they were asked for, not in that of their
+  // arrival, so that answers do not depend on the device.
+  bool deterministic = false;
 };
 
 // The whole window, so that a wide search is exact whatever the codes lose; in narrow ones k / 2
@@ -66,11 +70,23 @@ constexpr uint32_t default_rerank(uint32_t k, uint32_t width) {
   return width > least ? width : least;
 }
 
+// Budgets with a meaning of their own, beside numbers of bytes.
+inline constexpr uint64_t kAllMemory = UINT64_MAX;  // no limit: everything is in memory
+inline constexpr uint64_t kLeastMemory = 0;         // as little as searches can do with
+
 // How much of a file is checked before it is used.
 enum class Verify : uint8_t {
   full,    // header, layout, every checksum, every id and float
   header,  // header and layout; ids are still checked at each use
   off,     // header and layout without the header's checksum
+};
+
+struct OpenParams {
+  // header, where not everything is in memory, checks what stays there; pages are checked each time
+  // that they are read.
+  Verify verify = Verify::full;
+  uint64_t memory = kAllMemory;  // bytes for the index, without what searches use meanwhile
+  std::string io = "auto";       // how pages are read: io/io_choice.h
 };
 
 }  // namespace bigrain

@@ -9,6 +9,7 @@
 #include "simd/generic/distance_int.h"
 #include "simd/generic/distance_tile.h"
 #include "simd/generic/fast_scan.h"
+#include "simd/generic/gate.h"
 #include "simd/generic/hadamard.h"
 #include "simd/generic/nearest.h"
 #include "simd/generic/score_codes.h"
@@ -34,6 +35,7 @@ constexpr Kernels table_of(Isa isa, const char* name) {
       kGemmTileRows<V>,
       kGemmTileCols<V>,
       fast_scan<V>,
+      gate<V>,
       distance_tile<V>,
       V::kTileRows,
       V::kTileVectors * V::kDotLanes,

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an index has besides its arrays when its vectors stay in the file.
+#pragma once
+
+#include <memory>
+#include <utility>
+
+#include "format/point_file.h"
+#include "index/residency.h"
+#include "io/reader_pool.h"
+
+namespace bigrain {
+
+class DiskPoints {
+ public:
+  DiskPoints(format::PointFile points, io::BlockFile file, Residency residency)
+      : points_(std::move(points)), readers_(std::move(file)), residency_(std::move(residency)) {}
+
+  const format::PointFile& points() const { return points_; }
+  io::ReaderPool& readers() const { return readers_; }
+  const Residency& residency() const { return residency_; }
+
+ private:
+  format::PointFile points_;
+  mutable io::ReaderPool readers_;  // which says itself that it is safe to share
+  Residency residency_;
+};
+
+}  // namespace bigrain
