@@ -8,6 +8,7 @@
 #include "format/header.h"
 #include "format/index_file.h"
 #include "index/disk_points.h"
+#include "io/file.h"
 #include "io/file_system.h"
 #include "quant/pq_coder.h"
 #include "util/monitor.h"
@@ -78,6 +79,7 @@ void check_same_file(const io::BlockFile& file, const format::Header& header) {
   io::BlockDone done[1];
   reader->submit(first);
   reader->wait(done);
+  if (done[0].result < 0) throw io::io_error(-done[0].result, "read", file.path());
   const format::RawHeader expected = format::encode_header(header);
   if (done[0].result == static_cast<int32_t>(format::kHeaderBytes) &&
       std::memcmp(reader->arena().data(), &expected, sizeof expected) == 0) {
