@@ -2,7 +2,7 @@
 #include "search/disk_search.h"
 
 #include <algorithm>
-#include <utility>
+#include <vector>
 
 #include "util/thread_pool.h"
 
@@ -26,8 +26,8 @@ DiskWalkParams walk_params(const DiskSearchParams& params, uint32_t together) {
 class Turns {
  public:
   Turns(const DiskTerrain& terrain, const MatrixView& queries, const DiskSearchParams& params,
-        uint32_t together, int64_t* ids, float* distances, DiskCost* costs)
-      : queries_(queries), k_(params.k), ids_(ids), distances_(distances), costs_(costs) {
+        uint32_t together, const SearchOutput& output)
+      : queries_(queries), k_(params.k), output_(output) {
     const DiskWalkParams walk = walk_params(params, together);
     for (uint32_t i = 0; i < together; ++i) walks_.push_back({DiskWalk(terrain, walk), 0});
   }
@@ -71,15 +71,14 @@ class Turns {
 
   void finish(uint32_t i) {
     Seat& seat = walks_[i];
-    const DiskCost cost = seat.walk.finish(ids_ + seat.query * k_, distances_ + seat.query * k_);
-    if (costs_ != nullptr) costs_[seat.query] = cost;
+    const size_t first = seat.query * k_;
+    const QueryStats stats = seat.walk.finish(output_.ids + first, output_.distances + first);
+    if (output_.stats != nullptr) output_.stats[seat.query] = stats;
   }
 
   MatrixView queries_;
   size_t k_;
-  int64_t* ids_;
-  float* distances_;
-  DiskCost* costs_;
+  SearchOutput output_;
   std::vector<Seat> walks_;
   size_t next_ = 0, end_ = 0, busy_ = 0;
 };
@@ -92,39 +91,19 @@ uint32_t queries_together(const DiskSearchParams& params, size_t rows, uint32_t 
 
 }  // namespace
 
-std::unique_ptr<PageReader> PageReaders::take() {
-  {
-    const std::lock_guard lock(mutex_);
-    while (!idle_.empty()) {
-      std::unique_ptr<PageReader> reader = std::move(idle_.back());
-      idle_.pop_back();
-      if (reader->is_ours()) return reader;
-    }
-  }
-  return std::make_unique<PageReader>(file_, blocks_, kPagesUnderWay);
-}
-
-void PageReaders::give_back(std::unique_ptr<PageReader> reader) {
-  const std::lock_guard lock(mutex_);
-  idle_.push_back(std::move(reader));
-}
-
-void search_on_disk(const DiskTerrain& terrain, PageReaders& readers, const MatrixView& queries,
-                    const DiskSearchParams& params, int64_t* ids, float* distances, DiskCost* costs,
-                    Monitor& monitor) {
+void search_on_disk(const DiskTerrain& terrain, io::ReaderPool& readers, const MatrixView& queries,
+                    const DiskSearchParams& params, const SearchOutput& output, Monitor& monitor) {
   const uint32_t threads = static_cast<uint32_t>(
       std::min<size_t>(resolve_threads(params.threads), std::max<size_t>(queries.rows, 1)));
   const uint32_t together = queries_together(params, queries.rows, threads);
   const size_t grain = std::min(kBlockQueries, (queries.rows + threads - 1) / threads);
   monitor.start(queries.rows);
-  parallel_for(
-      queries.rows, std::max<size_t>(grain, 1), threads, monitor,
-      [&](size_t begin, size_t end, uint32_t) {
-        std::unique_ptr<PageReader> reader = readers.take();
-        Turns(terrain, queries, params, together, ids, distances, costs).run(begin, end, *reader);
-        readers.give_back(std::move(reader));
-        monitor.advance(end - begin);
-      });
+  parallel_for(queries.rows, std::max<size_t>(grain, 1), threads, monitor,
+               [&](size_t begin, size_t end, uint32_t) {
+                 PageReader reader(terrain.points, readers, kPagesUnderWay);
+                 Turns(terrain, queries, params, together, output).run(begin, end, reader);
+                 monitor.advance(end - begin);
+               });
 }
 
 }  // namespace bigrain::search

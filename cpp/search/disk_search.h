@@ -7,12 +7,10 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
-#include <mutex>
-#include <vector>
 
+#include "bigrain/index.h"
 #include "bigrain/types.h"
-#include "io/block_file.h"
+#include "io/reader_pool.h"
 #include "search/disk_terrain.h"
 #include "search/disk_walk.h"
 #include "util/monitor.h"
@@ -26,31 +24,12 @@ struct DiskSearchParams {
   uint32_t together = 0;      // queries a thread walks at a time; 0: by the size of the batch
 };
 
-// Pages under way per thread, and the most queries that share them.
-inline constexpr uint32_t kPagesUnderWay = 32, kMostTogether = 32;
+// Queries that share a thread's pages under way, at most.
+inline constexpr uint32_t kMostTogether = kPagesUnderWay;
 
-// Readers, kept from call to call; safe for use by several threads. What it is made from is
-// borrowed.
-class PageReaders {
- public:
-  PageReaders(const RecordFile& file, const io::BlockFile& blocks) : file_(file), blocks_(blocks) {}
-
-  std::unique_ptr<PageReader> take();
-  // Only readers that nobody waits for.
-  void give_back(std::unique_ptr<PageReader> reader);
-
- private:
-  const RecordFile& file_;
-  const io::BlockFile& blocks_;
-  std::mutex mutex_;
-  std::vector<std::unique_ptr<PageReader>> idle_;
-};
-
-// ids, distances: k of each per query, as search() in bigrain/index.h; costs: one per query, or
-// null. The answers do not depend on the number of threads. Throws Error(io) and Error(corrupt);
-// nothing is read any more when it does.
-void search_on_disk(const DiskTerrain& terrain, PageReaders& readers, const MatrixView& queries,
-                    const DiskSearchParams& params, int64_t* ids, float* distances, DiskCost* costs,
-                    Monitor& monitor);
+// As Index::search. Answers depend on the number of threads as little as on the device. Throws
+// Error(io) and Error(corrupt); nothing is read any more when it does.
+void search_on_disk(const DiskTerrain& terrain, io::ReaderPool& readers, const MatrixView& queries,
+                    const DiskSearchParams& params, const SearchOutput& output, Monitor& monitor);
 
 }  // namespace bigrain::search

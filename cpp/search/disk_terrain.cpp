@@ -15,12 +15,7 @@ namespace {
 
 const IndexParts& checked(const IndexParts& parts) {
   const IndexMeta& meta = parts.meta;
-  if (meta.pq_bytes == 0) {
-    throw Error::invalid(
-        "memory: the index has no PQ codes, by which searches find their way while rows are on "
-        "disk; expected an index built with them, or more memory");
-  }
-  if (parts.pq_codes.size() == meta.count * meta.pq_bytes) return parts;
+  if (parts.pq_codes.size() == meta.count * meta.pq_bytes && meta.pq_bytes != 0) return parts;
   throw Error::corrupt("section pq_codes: found " + std::to_string(parts.pq_codes.size()) +
                        " bytes; expected " + std::to_string(meta.count * meta.pq_bytes) +
                        "; the index is damaged, build or copy it again");
@@ -41,22 +36,11 @@ std::vector<uint32_t> hot_points(const IndexParts& parts, uint64_t most) {
 
 }  // namespace
 
-DiskTerrain::DiskTerrain(const IndexParts& all, const RecordFile& records)
-    : parts(checked(all)), file(records), space(parts), entries(disk_entries(parts.meta.count)) {}
+DiskTerrain::DiskTerrain(const IndexParts& all, const format::PointFile& file)
+    : parts(checked(all)), points(file), space(parts), entries(disk_entries(parts.meta.count)) {}
 
 size_t DiskTerrain::memory() const {
   return space.memory() + entries.size() * sizeof(uint32_t) + hot.memory();
-}
-
-RecordFile records_of(const format::Header& header, std::span<const uint32_t> sums) {
-  RecordFile file;
-  file.shape = format::node_shape(header.meta, header.has_ids);
-  file.sums = sums;
-  for (const format::Section& section : header.layout.sections) {
-    if (section.kind == format::SectionKind::nodes) file.nodes_at = section.offset;
-    if (section.kind == format::SectionKind::fulls) file.fulls_at = section.offset;
-  }
-  return file;
 }
 
 std::vector<uint32_t> disk_entries(uint64_t count) {
@@ -67,11 +51,9 @@ std::vector<uint32_t> disk_entries(uint64_t count) {
   return entries;
 }
 
-void load_hot_rows(DiskTerrain& terrain, uint64_t bytes, PageReader& reader) {
-  const format::NodeShape& shape = terrain.file.shape;
-  const uint32_t degree = terrain.parts.meta.degree;
-  HotRows rows(hot_points(terrain.parts, bytes / HotRows::bytes_each(degree, shape.has_ids)),
-               degree, shape.has_ids);
+void load_hot_rows(DiskTerrain& terrain, uint64_t count, PageReader& reader) {
+  const format::NodeShape& shape = terrain.points.shape();
+  HotRows rows(hot_points(terrain.parts, count), terrain.parts.meta.degree, shape.has_ids);
   const std::span<const uint32_t> points = rows.points();
   size_t asked = 0, under_way = 0;
   while (asked < points.size() || under_way > 0) {

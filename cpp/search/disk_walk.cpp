@@ -44,7 +44,7 @@ DiskWalk::DiskWalk(const DiskTerrain& terrain, const DiskWalkParams& params)
           simd::active_kernels().distance_of(terrain.parts.meta.metric, terrain.parts.meta.dtype)),
       unit_(terrain.parts.meta.metric == Metric::l2 ? 1.0f : 2.0f) {
   const size_t room = std::max<size_t>({terrain.entries.size(), terrain.parts.meta.degree,
-                                        terrain.file.shape.nodes.per_page}) +
+                                        terrain.points.shape().nodes.per_page}) +
                       1;
   batch_.resize(room);
   scores_.resize(room);
@@ -115,9 +115,9 @@ bool DiskWalk::ask_next(PageReader& reader) {
     return false;
   }
   ++next_owed_;
-  const format::NodeShape& shape = terrain_.file.shape;
+  const format::NodeShape& shape = terrain_.points.shape();
   if (!shape.coupled) {
-    ask_for(RecordKind::full, owed, reader);
+    ask_for(RecordKind::vector, owed, reader);
   } else if (const uint64_t page = shape.nodes.page_of(owed.id);
              std::find(settled_.begin(), settled_.end(), page) == settled_.end()) {
     settled_.push_back(page);  // brings all that it holds
@@ -127,7 +127,7 @@ bool DiskWalk::ask_next(PageReader& reader) {
 }
 
 void DiskWalk::ask_for(RecordKind kind, const Owed& point, PageReader& reader) {
-  const format::NodeShape& shape = terrain_.file.shape;
+  const format::NodeShape& shape = terrain_.points.shape();
   const format::RecordShape& records = kind == RecordKind::node ? shape.nodes : shape.fulls;
   const uint64_t page = records.page_of(point.id);
   for (Flight& flight : flights_) {
@@ -143,7 +143,7 @@ void DiskWalk::ask_for(RecordKind kind, const Owed& point, PageReader& reader) {
   }
   flights_.back().wanted.push_back(point);
   cost_.reads += 1;
-  cost_.bytes += records.pages_each * format::kPageBytes;
+  cost_.bytes += records.pages_each * static_cast<uint32_t>(format::kPageBytes);
 }
 
 void DiskWalk::expand_resident() {
@@ -161,7 +161,7 @@ void DiskWalk::expand_resident() {
     owed_.push_back({pool_.score(i), id, hot.external(place)});
     pool_.mark_expanded(i);
     expand(id, hot.row(place));
-    cost_.resident += 1;
+    cost_.cache_hits += 1;
     i = pool_.cursor();  // nearer ones may have come
     passed = 0;
   }
@@ -209,9 +209,9 @@ void DiskWalk::arrive(uint32_t slot, PageReader& reader) {
 }
 
 void DiskWalk::process(const Flight& flight, PageReader& reader) {
-  const format::NodeShape& shape = terrain_.file.shape;
+  const format::NodeShape& shape = terrain_.points.shape();
   const std::byte* const pages = reader.pages(flight.slot);
-  if (flight.kind == RecordKind::full) {
+  if (flight.kind == RecordKind::vector) {
     for (const Owed& point : flight.wanted)
       measure(pages + shape.fulls.offset_of(point.id), point, true);
     return;
@@ -232,7 +232,7 @@ void DiskWalk::process(const Flight& flight, PageReader& reader) {
 }
 
 void DiskWalk::process_node(const std::byte* record, Owed point, bool wanted) {
-  const format::NodeShape& shape = terrain_.file.shape;
+  const format::NodeShape& shape = terrain_.points.shape();
   point.external = point.id;
   if (shape.has_ids) std::memcpy(&point.external, record + shape.id_offset, sizeof(int64_t));
   const bool near = wanted || point.score < pool_.worst();
@@ -252,7 +252,7 @@ void DiskWalk::process_node(const std::byte* record, Owed point, bool wanted) {
 // `near`: near enough for its code's error to tell something about candidates.
 void DiskWalk::measure(const std::byte* vector, const Owed& point, bool near) {
   const float distance = distance_(query_, vector, terrain_.parts.meta.dim);
-  cost_.exact_distances += 1;
+  cost_.full_distances += 1;
   // Only a damaged file holds vectors that give NaN; such a point is no answer.
   if (std::isnan(distance)) return;
   found_.push_back({distance, point.id, point.external});
@@ -296,7 +296,7 @@ void DiskWalk::adapt_width(const Flight& flight) {
   if (width_ < params_.most_reads && wasted_ * kTolerated <= useful_ + wasted_) ++width_;
 }
 
-DiskCost DiskWalk::finish(int64_t* ids, float* distances) {
+QueryStats DiskWalk::finish(int64_t* ids, float* distances) {
   const size_t found = std::min<size_t>(params_.k, found_.size());
   std::partial_sort(found_.begin(), found_.begin() + static_cast<ptrdiff_t>(found), found_.end(),
                     [](const Found& a, const Found& b) {

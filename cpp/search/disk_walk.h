@@ -23,6 +23,7 @@
 #include <span>
 #include <vector>
 
+#include "bigrain/index.h"
 #include "quant/pq_query.h"
 #include "search/disk_terrain.h"
 #include "search/page_reader.h"
@@ -38,17 +39,6 @@ struct DiskWalkParams {
   bool deterministic = true;
 };
 
-// What one query cost.
-struct DiskCost {
-  uint32_t hops = 0;             // rows expanded
-  uint32_t resident = 0;         // of them: in memory
-  uint32_t code_distances = 0;   // PQ codes scored
-  uint32_t exact_distances = 0;  // full vectors scored
-  uint32_t reads = 0;
-  uint32_t rounds = 0;  // the longest chain of reads each of which waited for another
-  uint64_t bytes = 0;
-};
-
 // One query, step by step; memory is reused from one to the next. Everything is borrowed.
 class DiskWalk {
  public:
@@ -60,7 +50,7 @@ class DiskWalk {
   void arrive(uint32_t slot, PageReader& reader);
   bool is_finished() const { return flights_.empty(); }
   // k ids and distances, nearest first, padded with -1 and +infinity.
-  DiskCost finish(int64_t* ids, float* distances);
+  QueryStats finish(int64_t* ids, float* distances);
 
  private:
   struct Owed {  // a point that is, or was, a candidate, while its vector has not been read
@@ -117,7 +107,7 @@ class DiskWalk {
   uint32_t width_ = 1, useful_ = 0, wasted_ = 0, depth_ = 0;
   double error_sum_ = 0, error_squares_ = 0;  // of exact distances less scores
   uint32_t errors_ = 0;
-  DiskCost cost_;
+  QueryStats cost_;
 };
 
 }  // namespace bigrain::search

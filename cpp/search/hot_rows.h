@@ -18,9 +18,9 @@ class HotRows {
 
   size_t size() const { return points_.size(); }
   size_t memory() const;
-  // Bytes per point, for a budget.
-  static size_t bytes_each(size_t degree, bool has_ids) {
-    return degree * sizeof(uint32_t) + (has_ids ? sizeof(int64_t) : 0) + kTableBytes;
+  // Bytes per point, at most, for a budget: the table is between a quarter and half full.
+  static constexpr uint64_t bytes_each(uint64_t row_bytes, bool has_ids) {
+    return row_bytes + (has_ids ? sizeof(int64_t) : 0) + 5 * sizeof(uint32_t);
   }
 
   std::span<const uint32_t> points() const { return points_; }
@@ -42,8 +42,6 @@ class HotRows {
   }
 
  private:
-  // The point's number, and up to four slots of the table: it is between a quarter and half full.
-  static constexpr size_t kTableBytes = 5 * sizeof(uint32_t);
   static constexpr uint32_t kEmpty = 0xffffffffu;
 
   size_t home_of(uint32_t id) const {

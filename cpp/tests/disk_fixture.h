@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "format/header.h"
 #include "format/index_file.h"
 #include "graph_fixture.h"
 #include "io/block_file.h"
@@ -97,14 +98,14 @@ class DiskIndexFile {
 struct DiskAnswers {
   std::vector<int64_t> ids;
   std::vector<float> distances;
-  std::vector<search::DiskCost> costs;
+  std::vector<QueryStats> costs;
 };
 
 // The file opened for searches on a device.
 class OnDisk {
  public:
-  OnDisk(const std::string& path, const std::string& io, uint64_t hot_bytes = 0)
-      : blocks_(io::BlockFile::open(path, io::parse_io_choice(io))) {
+  OnDisk(const std::string& path, const std::string& io, uint64_t hot_rows = 0)
+      : readers_(io::BlockFile::open(path, io::parse_io_choice(io))) {
     Monitor monitor;
     const format::Keep keep{.graph = false,
                             .vectors = false,
@@ -113,34 +114,42 @@ class OnDisk {
                             .pq_codes = true,
                             .sums = true};
     parts_ = format::open(io::posix(), path, Verify::header, monitor, keep);
-    terrain_ = std::make_unique<search::DiskTerrain>(
-        *parts_,
-        search::records_of(format::read_header(io::posix(), path), parts_->sums.as<uint32_t>()));
-    readers_ = std::make_unique<search::PageReaders>(terrain_->file, blocks_);
-    if (hot_bytes == 0) return;
-    std::unique_ptr<search::PageReader> reader = readers_->take();
-    search::load_hot_rows(*terrain_, hot_bytes, *reader);
-    readers_->give_back(std::move(reader));
+    const format::Header header = format::read_header(io::posix(), path);
+    uint64_t nodes = 0, fulls = 0;
+    for (const format::Section& section : header.layout.sections) {
+      if (section.kind == format::SectionKind::nodes) nodes = section.offset;
+      if (section.kind == format::SectionKind::fulls) fulls = section.offset;
+    }
+    points_ =
+        std::make_unique<format::PointFile>(path, format::node_shape(header.meta, header.has_ids),
+                                            nodes, fulls, std::move(parts_->sums));
+    nodes_at_ = nodes;
+    terrain_ = std::make_unique<search::DiskTerrain>(*parts_, *points_);
+    if (hot_rows == 0) return;
+    search::PageReader reader(*points_, readers_, search::kPagesUnderWay);
+    search::load_hot_rows(*terrain_, hot_rows, reader);
   }
 
   const search::DiskTerrain& terrain() const { return *terrain_; }
-  search::PageReaders& readers() { return *readers_; }
+  uint64_t nodes_at() const { return nodes_at_; }
 
   DiskAnswers search(const MatrixView& queries, const search::DiskSearchParams& params) {
     DiskAnswers answers{std::vector<int64_t>(queries.rows * params.k),
                         std::vector<float>(queries.rows * params.k),
-                        std::vector<search::DiskCost>(queries.rows)};
+                        std::vector<QueryStats>(queries.rows)};
     Monitor monitor;
-    search::search_on_disk(*terrain_, *readers_, queries, params, answers.ids.data(),
-                           answers.distances.data(), answers.costs.data(), monitor);
+    search::search_on_disk(*terrain_, readers_, queries, params,
+                           {answers.ids.data(), answers.distances.data(), answers.costs.data()},
+                           monitor);
     return answers;
   }
 
  private:
-  io::BlockFile blocks_;
+  io::ReaderPool readers_;
   std::unique_ptr<IndexParts> parts_;
+  std::unique_ptr<format::PointFile> points_;
   std::unique_ptr<search::DiskTerrain> terrain_;
-  std::unique_ptr<search::PageReaders> readers_;
+  uint64_t nodes_at_ = 0;
 };
 
 }  // namespace bigrain::check

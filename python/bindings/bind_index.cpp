@@ -192,8 +192,10 @@ py::dict part_bytes(const Index& self) {
       py::arg("ids") = parts.ids.size(), py::arg("mean") = parts.mean.size(),
       py::arg("signs") = parts.signs.size(), py::arg("scales") = parts.scales.size(),
       py::arg("projection") = parts.projection.size(), py::arg("pq_codes") = parts.pq_codes.size(),
-      py::arg("pq_codebooks") = parts.pq_codebooks.size() + parts.pq_rotation.size(),
-      py::arg("hot") = parts.hot.size(), py::arg("page_sums") = self.page_sum_bytes(),
+      py::arg("pq_codebooks") =
+          parts.pq_codebooks.size() + self.pq_column_bytes() + parts.pq_rotation.size(),
+      py::arg("hot") = parts.hot.size() + self.hot_row_bytes(),
+      py::arg("page_sums") = self.page_sum_bytes(),
       py::arg("trials") = parts.trials.size() * sizeof(CodeDimTrial),
       py::arg("tuning") = parts.tuning.size() * sizeof(TunePoint));
 }
