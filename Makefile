@@ -29,7 +29,7 @@ CORE := $(shell find CMakeLists.txt cpp -type f -not -path 'cpp/tests/*')
 PACKAGE := $(CORE) $(shell find python bench/bigrain_bench -type f -not -name '*.pyc') pyproject.toml README.md LICENSE
 CXX_FILES := $(shell find cpp python/bindings -name '*.cpp' -o -name '*.h')
 
-.PHONY: help demo test lint cpp-test py-test asan tsan aarch64 py-asan bench smoke isa clean
+.PHONY: help demo test lint cpp-test py-test asan tsan aarch64 py-asan fuzz bench smoke isa clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -83,6 +83,17 @@ py-asan: $(STAMPS)/dev ## Python tests with the extension under AddressSanitizer
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
 	  python -m pytest --deselect tests/test_files.py::test_header_fields_at_their_extremes \
 	  --deselect tests/test_bench.py::test_a_run_beside_hnswlib
+
+# Not part of `make test`: clang is no requirement. New inputs that reach new code stay in build/.
+FUZZ_MINUTES ?= 10
+export FUZZ_CXX ?= $(firstword $(shell command -v clang++ clang++-19 clang++-16 clang++-14) clang++)
+fuzz: $(BUILD)/fuzz/build.ninja ## hostile files under libFuzzer for FUZZ_MINUTES (10); needs clang
+	cmake --build --preset fuzz
+	@mkdir -p $(BUILD)/fuzz/corpus $(BUILD)/fuzz/seeds
+	$(BUILD)/fuzz/cpp/fuzz/make_corpus $(BUILD)/fuzz/seeds
+	$(BUILD)/fuzz/cpp/fuzz/fuzz_open -max_len=1048576 -max_total_time=$$((60 * $(FUZZ_MINUTES))) \
+	  -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 -verbosity=1 \
+	  $(BUILD)/fuzz/corpus $(BUILD)/fuzz/seeds
 
 bench: $(STAMPS)/dev ## micro-benchmarks of kernels, build and search
 	python -m pytest bench/micro --benchmark-only

@@ -229,6 +229,9 @@ Header decode_header(const RawHeader& raw, size_t available, uint64_t file_size,
   check_code_stride(raw, header.meta);
   check_point_bytes(raw, header.meta, header.has_ids);
   header.layout = expected_layout(raw, header.meta);
+  for (const Section& section : header.layout.sections) {
+    if (section.kind == SectionKind::ids) header.has_ids = true;  // before 1.2
+  }
   check_table(raw, header.layout);
   check_length(raw, header.layout, file_size);
   for (size_t i = 0; i < header.layout.sections.size(); ++i) {

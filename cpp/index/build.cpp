@@ -12,6 +12,7 @@
 #include "graph/partitioned.h"
 #include "graph/vamana.h"
 #include "index/choose_code_dim.h"
+#include "index/prepare_disk.h"
 #include "quant/code_space.h"
 #include "quant/scalar8.h"
 #include "quant/score_bound.h"
@@ -43,6 +44,7 @@ void check(const MatrixView& vectors, const int64_t* ids, const BuildParams& par
   if (params.degree != 0) check_range("degree", params.degree, kMinDegree, kMaxDegree);
   check_range("build_width", params.build_width, kMinBuildWidth, kMaxBuildWidth);
   check_range("threads", params.threads, 0u, kMaxThreads);
+  check_range("pq_bytes", params.pq_bytes, 0u, static_cast<uint32_t>(vectors.dim));
   check_range("code_dim", params.code_dim, 0u, static_cast<uint32_t>(vectors.dim));
   if (ids == nullptr) return;
   std::vector<int64_t> sorted(ids, ids + vectors.rows);
@@ -145,6 +147,7 @@ Index Index::build(const MatrixView& vectors, const int64_t* ids, const BuildPar
                        : graph::build_vamana(distances, meta.count, meta.entry, link, monitor);
     quant::fit_score_bound(*parts, kernels, monitor);
   }
+  if (params.pq_bytes != 0) prepare_disk(*parts, params.pq_bytes, threads, monitor);
   monitor.check_now();
   return Index(std::move(parts));
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an index has besides its arrays when its vectors stay in the file.
+// What an index has besides its arrays when its vectors, or its rows, too, stay in the file.
 #pragma once
 
 #include <memory>
@@ -8,6 +8,7 @@
 #include "format/point_file.h"
 #include "index/residency.h"
 #include "io/reader_pool.h"
+#include "search/disk_terrain.h"
 
 namespace bigrain {
 
@@ -19,11 +20,18 @@ class DiskPoints {
   const format::PointFile& points() const { return points_; }
   io::ReaderPool& readers() const { return readers_; }
   const Residency& residency() const { return residency_; }
+  // Null where rows are in memory.
+  const search::DiskTerrain* terrain() const { return terrain_.get(); }
+
+  // Rows stay in the file: prepares walks, reads hot rows, and drops what only memory's walks read.
+  // `parts` is borrowed.
+  void leave_rows(IndexParts& parts);
 
  private:
   format::PointFile points_;
   mutable io::ReaderPool readers_;  // which says itself that it is safe to share
   Residency residency_;
+  std::unique_ptr<search::DiskTerrain> terrain_;
 };
 
 }  // namespace bigrain

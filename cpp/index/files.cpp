@@ -1,21 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 // Index in and out of files and bytes.
 #include <cstring>
+#include <memory>
 #include <utility>
 
 #include "bigrain/index.h"
 #include "format/header.h"
 #include "format/index_file.h"
 #include "index/disk_points.h"
+#include "io/file.h"
 #include "io/file_system.h"
+#include "quant/pq_coder.h"
+#include "util/monitor.h"
+#include "util/thread_pool.h"
 
 namespace bigrain {
 
 namespace {
 
-uint64_t small_bytes(const format::Layout& layout) {
+SmallBytes small_bytes(const format::Layout& layout) {
   using enum format::SectionKind;
-  uint64_t bytes = 0;
+  SmallBytes bytes;
   for (const format::Section& section : layout.sections) {
     switch (section.kind) {
       case graph:
@@ -27,8 +32,14 @@ uint64_t small_bytes(const format::Layout& layout) {
       case sums:
       case pq_codes:
         break;
+      case signs:
+      case scales:
+      case projection:
+      case hot:
+        bytes.of_rows += section.length;
+        break;
       default:
-        bytes += section.length;
+        bytes.always += section.length;
     }
   }
   return bytes;
@@ -42,6 +53,16 @@ format::Keep kept(SearchMode mode, const format::NodeShape& shape) {
           .codes = rows,
           .pq_codes = !rows,
           .sums = true};
+}
+
+// Indexes in memory do without PQ codes; files have them.
+format::PqEncoder encoder_of(const IndexParts& parts) {
+  if (parts.meta.pq_bytes == 0) return {};
+  return [coder = std::make_shared<quant::PqCoder>(parts)](uint64_t first,
+                                                           std::span<std::byte> codes) {
+    Monitor unwatched;
+    coder->encode(first, codes, resolve_threads(0), unwatched);
+  };
 }
 
 uint64_t offset_of(const format::Layout& layout, format::SectionKind kind) {
@@ -58,6 +79,7 @@ void check_same_file(const io::BlockFile& file, const format::Header& header) {
   io::BlockDone done[1];
   reader->submit(first);
   reader->wait(done);
+  if (done[0].result < 0) throw io::io_error(-done[0].result, "read", file.path());
   const format::RawHeader expected = format::encode_header(header);
   if (done[0].result == static_cast<int32_t>(format::kHeaderBytes) &&
       std::memcmp(reader->arena().data(), &expected, sizeof expected) == 0) {
@@ -94,8 +116,11 @@ Index Index::open(const std::string& path, const OpenParams& params, Monitor& mo
   format::PointFile points(path, shape, offset_of(header.layout, format::SectionKind::nodes),
                            offset_of(header.layout, format::SectionKind::fulls),
                            std::move(parts->sums));
-  return Index(std::move(parts), std::make_unique<DiskPoints>(std::move(points), std::move(file),
-                                                              std::move(residency)));
+  const bool leaves_rows = residency.mode == SearchMode::adjacency;
+  auto disk =
+      std::make_unique<DiskPoints>(std::move(points), std::move(file), std::move(residency));
+  if (leaves_rows) disk->leave_rows(*parts);
+  return Index(std::move(parts), std::move(disk));
 }
 
 Index Index::from_bytes(std::span<const std::byte> bytes, Verify verify, Monitor& monitor) {
@@ -104,12 +129,12 @@ Index Index::from_bytes(std::span<const std::byte> bytes, Verify verify, Monitor
 
 uint64_t Index::save(const std::string& path, Monitor& monitor) const {
   require_memory("save");
-  return format::save(*parts_, io::posix(), path, monitor);
+  return format::save(*parts_, io::posix(), path, monitor, encoder_of(*parts_));
 }
 
 std::vector<std::byte> Index::to_bytes() const {
   require_memory("pickling");
-  return format::serialize(*parts_);
+  return format::serialize(*parts_, encoder_of(*parts_));
 }
 
 }  // namespace bigrain

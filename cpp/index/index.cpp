@@ -37,6 +37,14 @@ size_t Index::page_sum_bytes() const {
   return disk_ == nullptr ? 0 : disk_->points().bytes_in_memory();
 }
 
+size_t Index::hot_row_bytes() const {
+  return disk_ == nullptr || disk_->terrain() == nullptr ? 0 : disk_->terrain()->hot.memory();
+}
+
+size_t Index::pq_column_bytes() const {
+  return disk_ == nullptr || disk_->terrain() == nullptr ? 0 : disk_->terrain()->space.memory();
+}
+
 std::span<const TunePoint> Index::tuning() const { return parts_->tuning; }
 
 void Index::set_tuning(std::vector<TunePoint> points) {

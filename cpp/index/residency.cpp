@@ -2,17 +2,14 @@
 #include "index/residency.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "bigrain/error.h"
 #include "bigrain/params.h"
+#include "search/disk_terrain.h"
 
 namespace bigrain {
 
 namespace {
-
-// A row that is kept apart: its ids, the number of its point, and its slot in a table half full.
-constexpr uint64_t kHotRowExtra = 4 + 2 * 8;
 
 struct Sizes {
   uint64_t rows, vectors, ids, codes, pq_codes, sums;
@@ -25,11 +22,6 @@ Sizes sizes_of(const IndexMeta& meta, const format::NodeShape& shape) {
           .codes = meta.count * code_stride(meta.code_dim),
           .pq_codes = meta.count * meta.pq_bytes,
           .sums = shape.pages() * sizeof(uint32_t)};
-}
-
-// sqrt(n) points are as good as one in a hundred (bench/LOG.md, "entry points on disk").
-uint64_t entry_points(uint64_t count) {
-  return static_cast<uint64_t>(std::ceil(std::sqrt(static_cast<double>(count))));
 }
 
 [[noreturn]] void too_little(uint64_t budget, uint64_t least, const char* what) {
@@ -53,8 +45,9 @@ const char* name_of(SearchMode mode) {
 }
 
 Residency plan_residency(const IndexMeta& meta, const format::NodeShape& shape, uint64_t hot,
-                         uint64_t small_bytes, uint64_t budget) {
+                         const SmallBytes& small, uint64_t budget) {
   const Sizes sizes = sizes_of(meta, shape);
+  const uint64_t small_bytes = small.always + small.of_rows;
   Residency plan;
   plan.budget = budget;
   plan.bytes = small_bytes + sizes.codes + sizes.rows + sizes.vectors + sizes.ids;
@@ -74,15 +67,16 @@ Residency plan_residency(const IndexMeta& meta, const format::NodeShape& shape, 
     return plan;
   }
   plan.mode = SearchMode::adjacency;
-  plan.entries = entry_points(meta.count);
-  plan.bytes = small_bytes + sizes.sums + sizes.pq_codes + plan.entries * sizeof(uint32_t);
+  plan.entries = search::disk_entries(meta.count).size();
+  plan.bytes = small.always + sizes.sums + sizes.pq_codes + plan.entries * sizeof(uint32_t);
   plan.reason = "PQ codes fit the budget, rows and longer codes do not";
   if (plan.bytes > budget && budget != kLeastMemory) {
     too_little(budget, plan.bytes, "the PQ codes");
   }
   const uint64_t left = budget > plan.bytes ? budget - plan.bytes : 0;
-  plan.hot_rows = std::min(hot, left / (shape.row_bytes + kHotRowExtra));
-  plan.bytes += plan.hot_rows * (shape.row_bytes + kHotRowExtra);
+  const uint64_t each = search::HotRows::bytes_each(shape.row_bytes, shape.has_ids);
+  plan.hot_rows = std::min(hot, left / each);
+  plan.bytes += plan.hot_rows * each;
   return plan;
 }
 

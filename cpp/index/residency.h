@@ -30,9 +30,15 @@ struct Residency {
   std::string reason;     // why this, in words
 };
 
+// Sections that are in memory as a whole.
+struct SmallBytes {
+  uint64_t always = 0;
+  uint64_t of_rows = 0;  // only where rows and 8-bit codes are, too
+};
+
 // `hot`: how many points the file knows as hot. Throws Error(invalid_argument) where the budget is
 // below the least that searches need, naming that.
 Residency plan_residency(const IndexMeta& meta, const format::NodeShape& shape, uint64_t hot,
-                         uint64_t small_bytes, uint64_t budget);
+                         const SmallBytes& small, uint64_t budget);
 
 }  // namespace bigrain

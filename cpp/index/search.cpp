@@ -10,6 +10,7 @@
 #include "format/parts.h"
 #include "index/disk_points.h"
 #include "search/disk_interleave.h"
+#include "search/disk_search.h"
 #include "search/interleave.h"
 #include "search/query_search.h"
 #include "simd/kernels.h"
@@ -54,6 +55,15 @@ size_t grain_for(uint32_t width) {
   return std::clamp<size_t>(16'384 / std::max(width, 64u), 1, 64);
 }
 
+// What is read is what is ranked: a window of k at least, and no more candidates than that.
+search::DiskSearchParams disk_params(const SearchParams& params) {
+  const uint32_t width = params.width != 0 ? params.width : kDefaultWidth;
+  return {.k = params.k,
+          .window = std::max(width, params.k),
+          .threads = params.threads,
+          .deterministic = params.deterministic};
+}
+
 // run(worker's own, begin, end) over all queries; make(queries at a time) gives a worker its own.
 template <class Make, class Run>
 void run_queries(size_t queries, size_t width, uint32_t wanted_threads, Monitor& monitor, Make make,
@@ -77,6 +87,10 @@ void Index::search(const MatrixView& queries, const SearchParams& params,
                    const SearchOutput& output, Monitor& monitor) const {
   check(parts_->meta, queries, params);
   if (parts_->meta.count == 0) return fill_empty(queries.rows * params.k, output, queries.rows);
+  if (disk_ != nullptr && disk_->terrain() != nullptr) {
+    return search::search_on_disk(*disk_->terrain(), disk_->readers(), queries, disk_params(params),
+                                  output, monitor);
+  }
   const search::QuerySearch search(*parts_, params, simd::active_kernels());
   const size_t width = std::max({params.width, params.rerank, params.k});
   if (disk_ == nullptr) {

@@ -78,7 +78,7 @@ struct BlockFile::State {
         where(opened.alignment > 1 ? "O_DIRECT" : "page cache" + opened.why),
         choice(wanted),
         uring(calls),
-        size(file.info().size),
+        info(file.info()),
         device(std::make_shared<DeviceQueue>(wanted.device.iops)) {}
   ~State() {
     const PoolOfProcess* last = pool.load();
@@ -98,7 +98,7 @@ struct BlockFile::State {
   const std::string where;
   const IoChoice choice;
   UringCalls* const uring;
-  const uint64_t size;
+  const FileInfo info;
   const std::shared_ptr<DeviceQueue> device;
   IoBackend backend = IoBackend::pread;  // what was chosen: never automatic
   std::string words;                     // for describe()
@@ -190,7 +190,7 @@ std::unique_ptr<BlockReader> BlockFile::make_reader(size_t depth, size_t arena_b
 }
 
 const std::string& BlockFile::path() const { return state_->file.path(); }
-uint64_t BlockFile::size() const { return state_->size; }
+const FileInfo& BlockFile::info() const { return state_->info; }
 bool BlockFile::direct() const { return state_->alignment > 1; }
 std::string BlockFile::describe() const { return state_->words; }
 

@@ -35,8 +35,11 @@ class BlockFile {
   static constexpr size_t kMaxDepth = 4096;
 
   const std::string& path() const;
-  uint64_t size() const;  // when it was opened
-  bool direct() const;    // past the page cache
+  // When it was opened. Whoever opened the path before compares by same_file(): a save may have
+  // replaced the file in between.
+  const FileInfo& info() const;
+  uint64_t size() const { return info().size; }
+  bool direct() const;  // past the page cache
   // "io_uring (deferred, registered file, registered buffers), O_DIRECT", or
   // "pread (up to 32 threads), page cache (O_DIRECT: Invalid argument); io_uring_setup: Operation
   // not permitted".

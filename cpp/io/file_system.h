@@ -18,6 +18,12 @@ struct FileInfo {
   uint64_t size = 0;
   uint32_t permissions = 0;  // the lower nine mode bits
   uint64_t links = 0;        // 0: the open file has been unlinked
+  // Together they name a file, whatever its path names by now.
+  uint64_t device = 0, inode = 0;
+
+  bool same_file(const FileInfo& other) const {
+    return device == other.device && inode == other.inode;
+  }
 };
 
 // Every method returns a value >= 0, or the negated errno as the kernel reported it; nothing is

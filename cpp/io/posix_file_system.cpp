@@ -36,6 +36,8 @@ void fill(const struct stat& from, FileInfo* info) {
   info->size = from.st_size < 0 ? 0 : static_cast<uint64_t>(from.st_size);
   info->permissions = static_cast<uint32_t>(from.st_mode) & 0777u;
   info->links = static_cast<uint64_t>(from.st_nlink);
+  info->device = static_cast<uint64_t>(from.st_dev);
+  info->inode = static_cast<uint64_t>(from.st_ino);
 }
 
 class PosixFileSystem final : public FileSystem {

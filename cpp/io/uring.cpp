@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <system_error>
 
@@ -51,13 +50,9 @@ Error failure(int error_number, const std::string& call) {
   return Error::io(error_number, "", call + ": " + std::generic_category().message(error_number));
 }
 
-uint32_t load(uint32_t* word) {
-  return std::atomic_ref<uint32_t>(*word).load(std::memory_order_acquire);
-}
-
-void store(uint32_t* word, uint32_t value) {
-  std::atomic_ref<uint32_t>(*word).store(value, std::memory_order_release);
-}
+// Not std::atomic_ref, which libc++ has only since version 19.
+uint32_t load(const uint32_t* word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
+void store(uint32_t* word, uint32_t value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); }
 
 std::span<std::byte> map_ring(int fd, uint64_t what, size_t bytes) {
 #ifdef MAP_POPULATE
@@ -146,10 +141,10 @@ void Ring::push(const Sqe& sqe) {
   ++queued_;
 }
 
+// Asking for completions with every call lets the kernel post what is deferred, and under load
+// leaves nothing to be asked for by a call of its own.
 int Ring::enter(uint32_t submit, uint32_t wait_for) {
-  // Deferred work is only run by calls that ask for completions.
-  const bool events = wait_for != 0 || (submit == 0);
-  return calls_.enter(fd_, submit, wait_for, events ? kEnterGetEvents : 0);
+  return calls_.enter(fd_, submit, wait_for, kEnterGetEvents);
 }
 
 Ring::Flushed Ring::flush(uint32_t wait_for) {

@@ -39,6 +39,14 @@ std::string UringReader::describe() const {
   return text + word(ring_->has_file()) + "file, " + word(ring_->has_buffer()) + "buffers";
 }
 
+void UringReader::fail(int error_number) const {
+  if (thread_ == thread_number()) throw io_error(error_number, "read", path());
+  throw Error::io(
+      error_number, path(),
+      "cannot read '" + path() +
+          "': reads are in flight that another thread submitted; it must wait for them");
+}
+
 void UringReader::push(uint32_t slot) {
   const ReadProgress& read = slots_[slot];
   uring::Sqe sqe = {};
@@ -62,7 +70,7 @@ void UringReader::start(std::span<const BlockRead> reads) {
   const Ring::Flushed flushed = ring_->flush(0);
   free_.resize(free_.size() - flushed.taken);
   for (uint32_t i = 0; i < flushed.taken; ++i) count_started();
-  if (flushed.error != 0) throw io_error(flushed.error, "read", path());
+  if (flushed.error != 0) fail(flushed.error);
 }
 
 void UringReader::resubmit() {
@@ -109,7 +117,7 @@ size_t UringReader::take_waiting(std::span<BlockDone> done) {
     if (count != 0) return count;
     if (!failed_.empty()) continue;
     const Ring::Flushed flushed = ring_->flush(1);
-    if (flushed.error != 0) throw io_error(flushed.error, "read", path());
+    if (flushed.error != 0) fail(flushed.error);
   }
 }
 

@@ -34,6 +34,7 @@ class UringReader final : public BlockReader {
   // Takes completions that are in the ring. Reads that must go on are submitted again.
   size_t reap(std::span<BlockDone> done);
   void resubmit();
+  [[noreturn]] void fail(int error_number) const;
 
   const File& file_;
   UringCalls& calls_;

@@ -59,6 +59,24 @@ class Pool {
     return id;
   }
 
+  // Where pop() would look, and who was expanded: for walks that choose among several, or meet a
+  // candidate's row before its turn (search/disk_walk.h).
+  size_t cursor() const { return cursor_; }
+  size_t window() const { return window_; }
+  bool is_expanded(size_t i) const { return (keys_[i] & 1) != 0; }
+  void mark_expanded(size_t i) {
+    keys_[i] |= 1;
+    while (cursor_ < size_ && (keys_[cursor_] & 1) != 0) ++cursor_;
+  }
+  // The place of a candidate; size() if it is none.
+  size_t find(float score, uint32_t id) {
+    const uint64_t key = make_key(score, id);
+    uint64_t* const begin = keys_.data();
+    uint64_t* const place = lower_bound(begin, size_, key);
+    const bool here = place != begin + size_ && (*place | 1) == (key | 1);
+    return here ? static_cast<size_t>(place - begin) : size_;
+  }
+
   // What pop() would give; only if has_next().
   uint32_t peek() const { return id_of(keys_[cursor_]); }
 

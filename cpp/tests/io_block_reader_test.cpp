@@ -5,11 +5,13 @@
 #include <unistd.h>
 
 #include <array>
+#include <filesystem>
 #include <optional>
 #include <stdexcept>
 #include <thread>
 
 #include "block_fixture.h"
+#include "io/file.h"
 
 namespace bigrain {
 namespace {
@@ -186,6 +188,49 @@ TEST(a_reader_may_change_hands_while_it_rests) {
       std::thread([&] { CHECK_EQ(RandomReads(data, *reader, i).run(50).right, 50u); }).join();
       CHECK_EQ(RandomReads(data, *reader, i).run(50).right, 50u);
     }
+  }
+}
+
+// Against the rules: the pages must not be freed all the same.
+TEST(a_reader_may_end_after_the_thread_that_submitted) {
+  const BlockData data(kSize);
+  for (const std::string& choice : choices(data)) {
+    auto reader = data.open(choice).make_reader(64, 64 * io::kBlock);
+    std::thread([&] { fill(*reader); }).join();
+    std::array<io::BlockDone, 64> done;
+    try {
+      while (reader->wait(done) != 0) {
+      }
+    } catch (const Error& error) {
+      CHECK(contains(error.what(), "another thread submitted"));
+    }
+    reader.reset();
+  }
+}
+
+TEST(an_open_file_outlives_its_name) {
+  const BlockData data(kSize);
+  for (const std::string& choice : choices(data)) {
+    write_file(data.path() + "2", data.bytes());
+    const io::BlockFile file = io::BlockFile::open(data.path() + "2", io::parse_io_choice(choice));
+    std::filesystem::remove(data.path() + "2");
+    write_file(data.path() + "2", {});
+    const io::BlockFile other = io::BlockFile::open(data.path() + "2");
+    CHECK(!file.info().same_file(other.info()));
+    CHECK(other.info().same_file(io::File::open(io::posix(), data.path() + "2").info()));
+    CHECK_EQ(read_at_random(data, file, 16, 100).right, 100u);
+  }
+}
+
+TEST(a_file_cut_short_while_open_gives_short_reads) {
+  const BlockData data(kSize);
+  for (const std::string& choice : choices(data)) {
+    write_file(data.path() + "2", data.bytes());
+    const io::BlockFile file = io::BlockFile::open(data.path() + "2", io::parse_io_choice(choice));
+    std::filesystem::resize_file(data.path() + "2", 150 * io::kBlock + 700);
+    const Outcome outcome = read_at_random(data, file, 16, 400);
+    CHECK_EQ(outcome.errors, 0u);
+    CHECK(outcome.right > 100 && outcome.wrong > 100);  // "wrong": fewer bytes than asked
   }
 }
 

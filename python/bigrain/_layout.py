@@ -56,7 +56,7 @@ def _seconds(core: _core.Index, progress: CoreProgress) -> float:
         times = []
         for _ in range(ROUNDS):
             start = time.perf_counter()
-            core.search(asked, K, width, 0, 1, ids, distances, None, progress)
+            core.search(asked, K, width, 0, 1, False, ids, distances, None, progress)
             times.append(time.perf_counter() - start)
         total += min(times)
     return total

@@ -23,7 +23,7 @@ from bigrain._arrays import make_output
 from bigrain._curve import front
 from bigrain._exact import hits_by_distance
 from bigrain._progress import CoreProgress
-from bigrain._results import CurvePoint, SearchResult, TuneReport
+from bigrain._results import CurvePoint, SearchResult, SearchStats, TuneReport
 from bigrain._sample import Fold, patched
 
 # A step of width or rerank; with 1.3 the searches doubled and the choice stayed within 3 %.
@@ -119,12 +119,12 @@ def _measure(
     for fold in folds:
         rows = len(fold.queries)
         ids, distances = make_output(None, rows, k, False)
-        stats = np.empty((rows, 3), np.uint32)
+        stats = np.empty((rows, len(SearchStats._fields)), np.uint32)
         with patched(core, fold.patch):
-            core.search(fold.queries, k, *setting, threads, ids, distances, stats, report)
+            core.search(fold.queries, k, *setting, threads, False, ids, distances, stats, report)
         hits, exist = hits_by_distance(SearchResult(ids, distances), fold.truth)
         shares.append(np.where(exist > 0, hits / np.maximum(exist, 1), 1.0))
-        costs.append(stats @ lines)
+        costs.append(stats[:, : len(lines)] @ lines)
     share = np.concatenate(shares)
     error = float(share.std(ddof=1)) / math.sqrt(len(share)) if len(share) > 1 else 0.0
     return Measure(float(share.mean()), error, float(np.concatenate(costs).mean()))

@@ -44,7 +44,7 @@ Builder builder_of(const std::string& name) {
 
 Index build(const py::array& vectors, const std::optional<py::array>& ids,
             const std::string& metric, const std::string& builder, uint32_t degree,
-            uint32_t build_width, float alpha, uint32_t code_dim,
+            uint32_t build_width, float alpha, uint32_t code_dim, uint32_t pq_bytes,
             const std::optional<py::array>& train_queries, uint64_t seed, uint32_t threads,
             const py::object& progress) {
   const MatrixView view = matrix_of(vectors, "vectors");
@@ -60,6 +60,7 @@ Index build(const py::array& vectors, const std::optional<py::array>& ids,
       .build_width = build_width,
       .alpha = alpha,
       .code_dim = code_dim,
+      .pq_bytes = pq_bytes,
       .train_queries = train_queries ? matrix_of(*train_queries, "train_queries") : MatrixView{},
       .seed = seed,
       .threads = threads};
@@ -192,8 +193,10 @@ py::dict part_bytes(const Index& self) {
       py::arg("ids") = parts.ids.size(), py::arg("mean") = parts.mean.size(),
       py::arg("signs") = parts.signs.size(), py::arg("scales") = parts.scales.size(),
       py::arg("projection") = parts.projection.size(), py::arg("pq_codes") = parts.pq_codes.size(),
-      py::arg("pq_codebooks") = parts.pq_codebooks.size() + parts.pq_rotation.size(),
-      py::arg("hot") = parts.hot.size(), py::arg("page_sums") = self.page_sum_bytes(),
+      py::arg("pq_codebooks") =
+          parts.pq_codebooks.size() + self.pq_column_bytes() + parts.pq_rotation.size(),
+      py::arg("hot") = parts.hot.size() + self.hot_row_bytes(),
+      py::arg("page_sums") = self.page_sum_bytes(),
       py::arg("trials") = parts.trials.size() * sizeof(CodeDimTrial),
       py::arg("tuning") = parts.tuning.size() * sizeof(TunePoint));
 }
@@ -234,7 +237,7 @@ void register_index(py::module_& module) {
   module.def("describe", &describe, arg("path"));
   py::class_<Index>(module, "Index")
       .def_static("build", &build, arg("vectors"), arg("ids"), arg("metric"), arg("builder"),
-                  arg("degree"), arg("build_width"), arg("alpha"), arg("code_dim"),
+                  arg("degree"), arg("build_width"), arg("alpha"), arg("code_dim"), arg("pq_bytes"),
                   arg("train_queries"), arg("seed"), arg("threads"), arg("progress"))
       .def_static("open", &open, arg("path"), arg("verify"), arg("memory"), arg("io"),
                   arg("progress"))

@@ -97,6 +97,8 @@ class Index {
   const Residency& residency() const;
   std::string io() const;
   size_t page_sum_bytes() const;
+  size_t hot_row_bytes() const;    // in memory while other rows are not
+  size_t pq_column_bytes() const;  // codebooks, as walks on disk read them
 
   Index(Index&&) noexcept;
   Index& operator=(Index&&) noexcept;

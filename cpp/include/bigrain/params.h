@@ -42,6 +42,7 @@ struct BuildParams {
   uint32_t build_width = kDefaultBuildWidth;  // L, how far candidates are sought
   float alpha = 0;                            // 0: the metric's default
   uint32_t code_dim = 0;                      // dimensions of the codes; 0: chosen by measurement
+  uint32_t pq_bytes = 0;                      // of a PQ code, for SSDs; 0: not made for SSDs
   MatrixView train_queries = {};              // what searches will ask, for that choice; or no rows
   uint64_t seed = 0;                          // insertion order and rotation
   uint32_t threads = 0;                       // 0: every usable core

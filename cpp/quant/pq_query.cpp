@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quant/pq_query.h"
+
+#include <algorithm>
+#include <string>
+
+#include "bigrain/error.h"
+#include "quant/code_space.h"
+#include "quant/pq.h"
+
+namespace bigrain::quant {
+
+namespace {
+
+// Codes scored at once: enough to overlap their misses and chains of additions.
+constexpr size_t kGroup = 8;
+// Groups between the one scored and the one asked for.
+constexpr size_t kAhead = 1;
+
+void check_size(const char* section, size_t found, uint64_t expected) {
+  if (found == expected) return;
+  throw Error::corrupt(std::string("section ") + section + ": found " + std::to_string(found) +
+                       " values; expected " + std::to_string(expected) +
+                       "; build the index or copy its file again");
+}
+
+PqShape shape_of(const IndexMeta& meta) { return {meta.pq_dim, meta.pq_bytes, 8}; }
+
+}  // namespace
+
+PqSpace::PqSpace(const IndexParts& parts)
+    : meta_(parts.meta), rotation_(parts.pq_rotation.as<float>()), mean_(parts.mean.as<float>()) {
+  const size_t dim = meta_.pq_dim;
+  check_size("pq_rotation", rotation_.size(), uint64_t{meta_.dim} * dim);
+  check_size("mean", mean_.size(), meta_.dim);
+  const std::span<const float> books = parts.pq_codebooks.as<float>();
+  check_size("pq_codebooks", books.size(), dim * kPqCentroids);
+  columns_.resize(books.size());
+  const PqShape shape = shape_of(meta_);
+  for (size_t sub = 0; sub < shape.subs; ++sub) {
+    const size_t first = shape.first(sub), length = shape.length(sub);
+    for (size_t j = 0; j < kPqCentroids; ++j)
+      for (size_t t = 0; t < length; ++t)
+        columns_[(first + t) * kPqCentroids + j] = books[first * kPqCentroids + j * length + t];
+  }
+}
+
+void PqQuery::prepare(const PqSpace& space, const void* query) {
+  subs_ = space.meta_.pq_bytes;
+  rotate(space, query);
+  fill_tables(space);
+}
+
+// Coordinate by coordinate, so that lanes are columns and the order of sums is the same everywhere.
+void PqQuery::rotate(const PqSpace& space, const void* query) {
+  const IndexMeta& meta = space.meta_;
+  centred_.resize(meta.dim);
+  load_centred(meta, meta.dtype == Dtype::f16 ? Dtype::f32 : meta.dtype, space.mean_, query,
+               centred_);
+  rotated_.assign(meta.pq_dim, 0.0f);
+  const float* row = space.rotation_.data();
+  for (size_t k = 0; k < meta.dim; ++k, row += meta.pq_dim)
+    for (size_t j = 0; j < meta.pq_dim; ++j) rotated_[j] += centred_[k] * row[j];
+}
+
+void PqQuery::fill_tables(const PqSpace& space) {
+  const PqShape shape = shape_of(space.meta_);
+  const bool inner_product = space.meta_.metric == Metric::ip;
+  tables_.assign(subs_ * kPqCentroids, 0.0f);
+  for (size_t sub = 0; sub < subs_; ++sub) {
+    float* const table = tables_.data() + sub * kPqCentroids;
+    for (size_t t = shape.first(sub); t < shape.first(sub) + shape.length(sub); ++t) {
+      const float* const column = space.columns_.data() + t * kPqCentroids;
+      const float x = rotated_[t];
+      if (inner_product) {
+        for (size_t j = 0; j < kPqCentroids; ++j) table[j] -= 2 * x * column[j];
+      } else {
+        for (size_t j = 0; j < kPqCentroids; ++j) table[j] += (x - column[j]) * (x - column[j]);
+      }
+    }
+  }
+}
+
+void PqQuery::score(const uint8_t* codes, std::span<const uint32_t> ids, float* out) const {
+  const size_t count = ids.size();
+  const auto code_of = [&](size_t i) {
+    return codes + size_t{ids[std::min(i, count - 1)]} * subs_;
+  };
+  for (size_t i = 0; i < std::min(count, kAhead * kGroup); ++i) __builtin_prefetch(code_of(i));
+  for (size_t i = 0; i < count; i += kGroup) {
+    const uint8_t* code[kGroup];
+    for (size_t r = 0; r < kGroup; ++r) {
+      code[r] = code_of(i + r);
+      const uint8_t* const ahead = code_of(i + r + kAhead * kGroup);
+      __builtin_prefetch(ahead);
+      __builtin_prefetch(ahead + subs_ - 1);
+    }
+    float sums[kGroup] = {};
+    const float* table = tables_.data();
+    for (size_t sub = 0; sub < subs_; ++sub, table += kPqCentroids)
+      for (size_t r = 0; r < kGroup; ++r) sums[r] += table[code[r][sub]];
+    std::copy_n(sums, std::min(kGroup, count - i), out + i);
+  }
+}
+
+}  // namespace bigrain::quant
