@@ -29,7 +29,7 @@ from bigrain._checks import (
     check_path,
     check_verify,
 )
-from bigrain._handle import IndexHandle
+from bigrain._from_graph import GraphTaker
 from bigrain._memory import ALL, Memory, check_memory
 from bigrain._progress import Progress, reporting
 from bigrain._results import DetailedResult, SearchResult, SearchStats, TuneReport
@@ -39,7 +39,7 @@ Out = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
 Self = TypeVar("Self", bound="Index")
 
 
-class Index(IndexHandle):
+class Index(GraphTaker):
     """A Vamana graph over 8-bit codes, with the full vectors that decide the answer.
 
     Make one with `Index.build` or `Index.open`. `search`, `save`, `validate` and everything that
