@@ -156,10 +156,10 @@ def test_wider_search_costs_more_and_finds_more(index: Index, vectors: Any, quer
     narrow = index.search(queries, width=10, stats=True)
     wide = index.search(queries, width=200, stats=True)
     assert narrow.stats.hops.shape == (len(queries),)
-    for less, more in zip(narrow.stats, wide.stats, strict=True):
-        assert less.dtype == np.uint32
-        assert less.sum() <= more.sum()
+    assert all(costs.dtype == np.uint32 for costs in narrow.stats)
+    # Candidates ranked by their vectors need not be more: a wide walk has better ones.
     assert narrow.stats.hops.sum() < wide.stats.hops.sum()
+    assert narrow.stats.code_distances.sum() < wide.stats.code_distances.sum()
     assert bigrain.recall(narrow, truth) < bigrain.recall(wide, truth)
     ids, _ = wide
     assert ids is wide.ids

@@ -131,10 +131,15 @@ extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max
     }
   }
   fixture::put_header(bytes, raw);
+  // As many pages as the sections have bytes for, and sums for them all.
+  uint64_t pages = 0;
+  for (const auto kind : {format::SectionKind::nodes, format::SectionKind::fulls}) {
+    const format::RawSection section = fixture::section_of(bytes, kind);
+    if (section.count > section.length / format::kPageBytes) pages = size;
+    pages += section.count;
+  }
   const format::RawSection sums = fixture::section_of(bytes, format::SectionKind::sums);
-  const auto pages = fixture::section_of(bytes, format::SectionKind::nodes).length / 4'096 +
-                     fixture::section_of(bytes, format::SectionKind::fulls).length / 4'096;
-  if (sums.length >= pages * sizeof(uint32_t)) fixture::reseal(bytes);
+  if (pages <= sums.length / sizeof(uint32_t)) fixture::reseal(bytes);
   std::memcpy(data, bytes.data(), size);
   return size;
 }

@@ -15,9 +15,20 @@ int main(int count, char** arguments) {
     return 2;
   }
   const fixture::Shape shapes[] = {
-      {.metric = Metric::l2, .dtype = Dtype::f32, .dim = 8, .count = 300, .degree = 8},
+      {.metric = Metric::l2,
+       .dtype = Dtype::f32,
+       .dim = 8,
+       .count = 300,
+       .degree = 8,
+       .pq_bytes = 4},
       {.metric = Metric::ip, .dtype = Dtype::i8, .dim = 5, .count = 60, .degree = 4, .ids = false},
-      {.metric = Metric::cosine, .dtype = Dtype::f16, .dim = 16, .count = 270, .degree = 6},
+      {.metric = Metric::cosine,
+       .dtype = Dtype::f16,
+       .dim = 16,
+       .count = 270,
+       .degree = 6,
+       .ids = false,
+       .pq_bytes = 8},
       {.metric = Metric::l2, .dtype = Dtype::u8, .dim = 12, .count = 1, .degree = 4},
       {.metric = Metric::l2, .dtype = Dtype::f32, .dim = 1'024, .count = 12, .degree = 4},
   };
@@ -29,6 +40,7 @@ int main(int count, char** arguments) {
     params.metric = shape.metric;
     params.degree = shape.degree;
     params.build_width = 16;
+    params.pq_bytes = shape.pq_bytes;
     params.code_dim = shape.dim > 100 ? 40 : 0;
     Monitor monitor;
     const int64_t* ids = shape.ids ? parts.ids.as<int64_t>().data() : nullptr;

@@ -3,7 +3,9 @@
 //
 // One query is walked with many reads under way, for the least latency. A batch is walked several
 // queries at a time per thread, few reads each: the device has as much to do, and no read is a
-// guess. Pipelining single queries under load costs reads (OctopusANN, arXiv 2602.21514).
+// guess. Pipelining single queries under load costs reads (OctopusANN, arXiv 2602.21514). If an
+// answer shall depend on its query alone, every query has the same few reads under way, which are
+// processed in the order in which they were asked for.
 #pragma once
 
 #include <cstdint>
@@ -20,15 +22,11 @@ namespace bigrain::search {
 struct DiskSearchParams {
   uint32_t k = 10, window = 64;
   uint32_t threads = 0;
-  bool deterministic = true;  // see search/disk_walk.h
-  uint32_t together = 0;      // queries a thread walks at a time; 0: by the size of the batch
+  bool deterministic = false;
+  uint32_t reads = 0;  // under way per query, at all times; 0: as above
 };
 
-// Queries that share a thread's pages under way, at most.
-inline constexpr uint32_t kMostTogether = kPagesUnderWay;
-
-// As Index::search. Answers depend on the number of threads as little as on the device. Throws
-// Error(io) and Error(corrupt); nothing is read any more when it does.
+// As Index::search. Throws Error(io) and Error(corrupt); nothing is read any more when it does.
 void search_on_disk(const DiskTerrain& terrain, io::ReaderPool& readers, const MatrixView& queries,
                     const DiskSearchParams& params, const SearchOutput& output, Monitor& monitor);
 

@@ -36,7 +36,7 @@ namespace bigrain::search {
 struct DiskWalkParams {
   uint32_t k = 10, window = 64;
   uint32_t first_reads = 4, most_reads = 32;  // under way at a time
-  bool deterministic = true;
+  bool deterministic = false;
 };
 
 // One query, step by step; memory is reused from one to the next. Everything is borrowed.

@@ -13,7 +13,8 @@ namespace {
 
 using namespace check;
 
-constexpr search::DiskSearchParams kParams{.k = 5, .window = 40, .threads = 1};
+constexpr search::DiskSearchParams kParams{
+    .k = 5, .window = 40, .threads = 1, .deterministic = true};
 
 MatrixView rows_of(const Buffer& queries, const DiskShape& shape, size_t count) {
   return {queries.data(), count, shape.dim, shape.dtype};

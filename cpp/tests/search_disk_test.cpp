@@ -204,16 +204,18 @@ double shared(std::span<const int64_t> a, std::span<const int64_t> b) {
 constexpr uint32_t kK = 10, kWindow = 30;
 constexpr size_t kQueries = 20;
 
-// One read at a time, so that a plain walk is easy to write down.
-void check_against_plain_walk(const DiskShape& shape, uint64_t hot_rows = 0) {
+// Vectors that are read in the end are read one by one in a plain walk: more than one read under
+// way only where there are none.
+void check_against_plain_walk(const DiskShape& shape, uint64_t hot_rows = 0, uint32_t width = 1) {
   const DiskIndexFile file(shape);
   OnDisk index(file.path(), "auto", hot_rows);
   const Buffer queries = file.queries(kQueries);
-  DiskSearchParams params{.k = kK, .window = kWindow, .threads = 1, .together = 32};
+  const DiskSearchParams params{
+      .k = kK, .window = kWindow, .threads = 1, .deterministic = true, .reads = width};
   const MatrixView view = rows_of(queries, shape, kQueries);
   const DiskAnswers answers = index.search(view, params);
   for (size_t q = 0; q < kQueries; ++q) {
-    const Answer plain = PlainWalk(file.parts(), index.terrain().hot, kK, kWindow, 1,
+    const Answer plain = PlainWalk(file.parts(), index.terrain().hot, kK, kWindow, width,
                                    static_cast<const std::byte*>(view.row(q)))
                              .run();
     for (size_t i = 0; i < kK; ++i) {
@@ -226,7 +228,7 @@ void check_against_plain_walk(const DiskShape& shape, uint64_t hot_rows = 0) {
 }
 
 TEST(answers_are_those_of_a_plain_walk) {
-  check_against_plain_walk({});
+  for (const uint32_t width : {1u, 4u, 9u}) check_against_plain_walk({}, 0, width);
   check_against_plain_walk({.metric = Metric::cosine, .ids = true});
   check_against_plain_walk({.metric = Metric::ip});
   check_against_plain_walk({.dtype = Dtype::i8, .ids = true});
@@ -247,8 +249,9 @@ TEST(every_device_gives_the_same_answers_and_reads) {
   const DiskIndexFile file({.ids = true, .hot = 100});
   const Buffer queries = file.queries(kQueries);
   const MatrixView view = rows_of(queries, file.shape(), kQueries);
-  for (const uint32_t together : {1u, 4u}) {
-    const DiskSearchParams params{.k = kK, .window = 60, .threads = 1, .together = together};
+  for (const uint32_t reads : {0u, 1u, 32u}) {
+    const DiskSearchParams params{
+        .k = kK, .window = 60, .threads = 1, .deterministic = true, .reads = reads};
     const DiskAnswers expected = OnDisk(file.path(), "auto", 50).search(view, params);
     for (const char* device :
          {"pread", "simulated:latency_us=100", "simulated:reorder=1,seed=1",
@@ -271,11 +274,15 @@ TEST(threads_change_nothing) {
   const MatrixView view = rows_of(queries, file.shape(), 300);
   OnDisk index(file.path(), "auto");
   const auto with = [&](uint32_t threads) {
-    return index.search(view, {.k = kK, .window = 40, .threads = threads, .together = 8});
+    return index.search(view, {.k = kK, .window = 40, .threads = threads, .deterministic = true});
   };
   const DiskAnswers one = with(1), three = with(3);
   CHECK(one.ids == three.ids);
   CHECK(one.distances == three.distances);
+  // Nor does the company of others.
+  const DiskAnswers alone = index.search(rows_of(queries, file.shape(), 1),
+                                         {.k = kK, .window = 40, .deterministic = true});
+  CHECK(std::equal(alone.ids.begin(), alone.ids.end(), one.ids.begin()));
 }
 
 TEST(recall) {
@@ -284,9 +291,8 @@ TEST(recall) {
   const MatrixView view = rows_of(queries, file.shape(), kQueries);
   for (const bool deterministic : {true, false}) {
     OnDisk index(file.path(), "simulated:reorder=1");
-    const DiskAnswers answers = index.search(
-        view,
-        {.k = kK, .window = 100, .threads = 1, .deterministic = deterministic, .together = 1});
+    const DiskAnswers answers =
+        index.search(view, {.k = kK, .window = 100, .threads = 20, .deterministic = deterministic});
     double recall = 0;
     for (size_t q = 0; q < kQueries; ++q) {
       std::vector<std::pair<float, int64_t>> all;

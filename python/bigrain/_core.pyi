@@ -49,6 +49,7 @@ class Index(metaclass=_Pybind11Type):
         build_width: int,
         alpha: float,
         code_dim: int,
+        pq_bytes: int,
         train_queries: npt.NDArray[Any] | None,
         seed: int,
         threads: int,

@@ -85,6 +85,7 @@ def _build(verbs: Verbs) -> None:
     parser.add_argument("--ids", type=Path, help="a file of external ids, one row each")
     parser.add_argument("--degree", type=_positive, help="R: neighbours per vertex")
     parser.add_argument("--code-dim", type=_positive, help="dimensions of the codes")
+    parser.add_argument("--pq-bytes", type=int, default=0, help="for SSDs: bytes of a PQ code")
     parser.add_argument("--builder", choices=("auto", "vamana", "partitioned"), default="auto")
     parser.add_argument("--build-width", type=_positive, default=128, help="L of the build")
     parser.add_argument("--alpha", type=float, help="factor of RobustPrune (default: by metric)")

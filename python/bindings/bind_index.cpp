@@ -53,7 +53,7 @@ const int64_t* ids_of(const std::optional<py::array>& ids, size_t rows) {
 
 Index build(const py::array& vectors, const std::optional<py::array>& ids,
             const std::string& metric, const std::string& builder, uint32_t degree,
-            uint32_t build_width, float alpha, uint32_t code_dim,
+            uint32_t build_width, float alpha, uint32_t code_dim, uint32_t pq_bytes,
             const std::optional<py::array>& train_queries, uint64_t seed, uint32_t threads,
             const py::object& progress) {
   const MatrixView view = matrix_of(vectors, "vectors");
@@ -65,6 +65,7 @@ Index build(const py::array& vectors, const std::optional<py::array>& ids,
       .build_width = build_width,
       .alpha = alpha,
       .code_dim = code_dim,
+      .pq_bytes = pq_bytes,
       .train_queries = train_queries ? matrix_of(*train_queries, "train_queries") : MatrixView{},
       .seed = seed,
       .threads = threads};
@@ -263,7 +264,7 @@ void register_index(py::module_& module) {
   module.def("describe", &describe, arg("path"));
   py::class_<Index>(module, "Index")
       .def_static("build", &build, arg("vectors"), arg("ids"), arg("metric"), arg("builder"),
-                  arg("degree"), arg("build_width"), arg("alpha"), arg("code_dim"),
+                  arg("degree"), arg("build_width"), arg("alpha"), arg("code_dim"), arg("pq_bytes"),
                   arg("train_queries"), arg("seed"), arg("threads"), arg("progress"))
       .def_static("from_graph", &from_graph, arg("vectors"), arg("ids"), arg("graph"), arg("entry"),
                   arg("metric"), arg("code_dim"), arg("pq_bytes"), arg("train_queries"),

@@ -36,6 +36,7 @@ def build(args: argparse.Namespace) -> int:
             metric=args.metric,
             degree=args.degree,
             code_dim=args.code_dim,
+            pq_bytes=args.pq_bytes,
             builder=args.builder,
             build_width=args.build_width,
             alpha=args.alpha,
