@@ -95,7 +95,16 @@ def test_a_run_from_disk(
     vectors = np.random.default_rng(3).normal(size=(3000, 24)).astype(np.float32)
     write_vectors(tmp_path / "mine.fvecs", vectors)
     command = ["bench", str(tmp_path / "mine.fvecs"), "--memory", "400KB", "--rounds", "1"]
-    command += ["--seconds", "0", "--singles", "20", "--limit-queries", "50"]
+    command += [
+        "--set",
+        "bigrain.pq_bytes=8",
+        "--seconds",
+        "0",
+        "--singles",
+        "20",
+        "--limit-queries",
+        "50",
+    ]
     command += ["--output", str(tmp_path / "out"), "--disk-folder", str(tmp_path / "files")]
     for _ in range(2):  # the second time with the files that are there
         assert main(command) == 0
@@ -105,7 +114,7 @@ def test_a_run_from_disk(
         found = json.loads(path.read_text(encoding="utf-8"))
         (row,) = found["engines"]
         assert row["points"][-1]["recall"] > 0.9
-        assert row["points"][-1]["reads"] > 0
+        assert row["points"][-1]["cost"]["reads"] > 0
         assert row["memory_bytes"] <= 400_000
         assert row["at"]["0.90"]["qps"] > 0
         assert path.with_suffix(".png").stat().st_size > 0

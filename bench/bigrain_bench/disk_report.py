@@ -124,10 +124,11 @@ def table(report: Row) -> str:
 
 
 def _points(row: Row) -> str:
+    threads = f"{row['threads']} thread{'s' if row['threads'] != 1 else ''}"
     resident = (
         f"resident {row['resident_per_vector']:,.0f} B/vector "
         f"({row['memory_per_vector']:,.0f} by its own account), built in "
-        f"{row['build_seconds']:.1f} s by {row['threads']} threads, "
+        f"{row['build_seconds']:.1f} s on {threads}, "
         f"{row['bytes_per_vector']:,.0f} B/vector on disk"
     )
     heads = ["setting", "recall", *(heading for _, heading, _ in COLUMNS)]

@@ -72,4 +72,5 @@ class DiskAnnDisk(DiskEngine):
         return sum((self.folder / name).stat().st_size for name in names)
 
     def memory_bytes(self) -> int:
-        return (self.folder / "ann_pq_compressed.bin").stat().st_size
+        names = ("ann_pq_compressed.bin", "ann_pq_pivots.bin")
+        return sum((self.folder / name).stat().st_size for name in names)
