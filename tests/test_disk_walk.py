@@ -33,7 +33,8 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def recall(found: Any, base: Any, queries: Any, metric: str) -> float:
     distances = oracle_distances(base, queries, metric)
-    limit = np.sort(distances, axis=1)[:, K - 1] * (1 + 1e-5) + 1e-6
+    last = np.sort(distances, axis=1)[:, K - 1]
+    limit = last + 1e-5 * np.abs(last) + 1e-6
     hits = [distances[q, ids] <= limit[q] for q, ids in enumerate(found.ids)]
     return float(np.mean(hits))
 
@@ -135,3 +136,9 @@ def test_pq_bytes_out_of_range() -> None:
     for value in (-1, 9):
         with pytest.raises(ValueError, match="pq_bytes"):
             Index.build(make_vectors(300, 8), pq_bytes=value)
+
+
+def test_pq_bytes_auto(tmp_path: Path) -> None:
+    for dim, expected in ((1, 1), (9, 5), (200, 64)):
+        path, _, _ = make(tmp_path / "x", n=300, dim=dim, pq_bytes="auto")
+        assert Index.open(path, memory="min").plan().bytes["pq_codes"] == 300 * expected

@@ -26,8 +26,8 @@ struct PagePlace {
 class PointFile {
  public:
   // `nodes_offset`, `fulls_offset`: of the sections; `sums`: a uint32 per page.
-  PointFile(std::string path, const NodeShape& shape, uint64_t nodes_offset,
-            uint64_t fulls_offset, Buffer sums);
+  PointFile(std::string path, const NodeShape& shape, uint64_t nodes_offset, uint64_t fulls_offset,
+            Buffer sums);
 
   const NodeShape& shape() const { return shape_; }
   size_t bytes_in_memory() const { return sums_.size(); }

@@ -2,6 +2,7 @@
 #include "graph/page_order.h"
 
 #include <algorithm>
+#include <span>
 #include <string>
 
 #include "bigrain/error.h"
@@ -42,59 +43,71 @@ std::vector<uint32_t> breadth_first(const search::GraphView& graph, uint32_t ent
 class Packer {
  public:
   Packer(const CodeDistances& distances, const search::GraphView& graph)
-      : distances_(distances),
-        graph_(graph),
-        pivot_(distances.codes.stride),
-        placed_(graph.count) {}
+      : distances_(distances), graph_(graph), placed_(graph.count), met_(graph.count) {}
 
   bool is_placed(uint32_t id) const { return placed_[id]; }
 
   // The points of a new page, which begins with `first`.
   const std::vector<uint32_t>& fill(uint32_t first, size_t per_page) {
     page_.clear();
-    heap_.clear();
-    met_.clear();
-    pivot_.set(distances_, first);
+    ++number_;
+    ids_.clear();
+    sums_.clear();
     place(first);
-    while (page_.size() < per_page && !heap_.empty()) {
-      std::pop_heap(heap_.begin(), heap_.end(), is_farther);
-      const uint32_t id = heap_.back().id;
-      heap_.pop_back();
+    while (page_.size() < per_page && !ids_.empty()) {
+      const size_t at = nearest();
+      const uint32_t id = ids_[at];
+      ids_[at] = ids_.back();
+      sums_[at] = sums_.back();
+      ids_.pop_back();
+      sums_.pop_back();
       place(id);
     }
     return page_;
   }
 
  private:
-  static bool is_farther(const search::ScoredId& a, const search::ScoredId& b) {
-    return a.score != b.score ? a.score > b.score : a.id > b.id;
+  // The candidate of the least sum; ties by the smaller id.
+  size_t nearest() const {
+    size_t best = 0;
+    for (size_t i = 1; i < ids_.size(); ++i) {
+      if (sums_[i] < sums_[best] || (sums_[i] == sums_[best] && ids_[i] < ids_[best])) best = i;
+    }
+    return best;
   }
 
   void place(uint32_t id) {
     placed_[id] = true;
+    if (pivots_.size() == page_.size()) pivots_.emplace_back(distances_.codes.stride);
+    pivots_[page_.size()].set(distances_, id);
     page_.push_back(id);
-    batch_.clear();
+    add(pivots_[page_.size() - 1], ids_, sums_.data());
+    const size_t before = ids_.size();
     for_neighbours(graph_, id, [&](uint32_t neighbour) {
-      if (placed_[neighbour]) return;
-      if (std::find(met_.begin(), met_.end(), neighbour) != met_.end()) return;
-      met_.push_back(neighbour);
-      batch_.push_back(neighbour);
+      if (placed_[neighbour] || met_[neighbour] == number_) return;
+      met_[neighbour] = number_;
+      ids_.push_back(neighbour);
     });
-    scores_.resize(batch_.size());
-    pivot_.distances_to(distances_, batch_, scores_.data());
-    for (size_t i = 0; i < batch_.size(); ++i) {
-      heap_.push_back({scores_[i], batch_[i]});
-      std::push_heap(heap_.begin(), heap_.end(), is_farther);
+    sums_.resize(ids_.size(), 0.0f);
+    for (size_t i = 0; i < page_.size(); ++i) {
+      add(pivots_[i], std::span(ids_).subspan(before), sums_.data() + before);
     }
+  }
+
+  void add(const Pivot& pivot, std::span<const uint32_t> ids, float* sums) {
+    scores_.resize(ids.size());
+    pivot.distances_to(distances_, ids, scores_.data());
+    for (size_t i = 0; i < ids.size(); ++i) sums[i] += scores_[i];
   }
 
   const CodeDistances& distances_;
   const search::GraphView& graph_;
-  Pivot pivot_;
+  std::vector<Pivot> pivots_;  // of the points of the page
   std::vector<bool> placed_;
-  std::vector<uint32_t> page_, met_, batch_;
-  std::vector<float> scores_;
-  std::vector<search::ScoredId> heap_;
+  std::vector<uint32_t> met_;  // the number of the page for which a point became a candidate last
+  uint32_t number_ = 0;
+  std::vector<uint32_t> page_, ids_;
+  std::vector<float> sums_, scores_;  // sums_: of a candidate's distances to the page's points
 };
 
 }  // namespace

@@ -83,7 +83,7 @@ void fit_pq(IndexParts& parts, uint32_t bytes, uint32_t threads, Monitor& monito
   IndexMeta& meta = parts.meta;
   clear(parts);
   if (meta.count < kPqCentroids) return;
-  meta.pq_bytes = std::min(bytes == 0 ? kDefaultPqBytes : bytes, meta.dim);
+  meta.pq_bytes = std::min(bytes == 0 ? default_pq_bytes(meta.dim) : bytes, meta.dim);
   meta.pq_dim =
       static_cast<uint32_t>(std::min<uint64_t>(meta.dim, uint64_t{kPqCoordinates} * meta.pq_bytes));
   threads = resolve_threads(threads);

@@ -126,9 +126,9 @@ TEST(the_same_bytes_for_every_number_of_threads) {
 }
 
 TEST(fewer_reads) {
-  const DiskIndexFile file({});
+  const DiskIndexFile file({.dim = 200});  // four records per page
   const Buffer queries = file.queries(kQueries);
-  const MatrixView view{queries.data(), kQueries, kDim, Dtype::f32};
+  const MatrixView view{queries.data(), kQueries, 200, Dtype::f32};
   const auto reads = [&](uint64_t hot_rows) {
     uint64_t sum = 0;
     OnDisk index(file.path(), "auto", hot_rows);

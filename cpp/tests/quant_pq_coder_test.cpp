@@ -103,7 +103,7 @@ TEST(scores_are_those_of_decoded_codes) {
     for (const uint32_t dim : {1u, 3u, 64u, 100u, 300u}) {
       IndexParts parts = parts_of(700, dim, metric);
       make_codes(parts, 0);
-      CHECK_EQ(parts.meta.pq_bytes, std::min(dim, quant::kDefaultPqBytes));
+      CHECK_EQ(parts.meta.pq_bytes, std::min((dim + 1) / 2, 64u));
       CHECK_EQ(parts.meta.pq_dim, std::min(dim, 256u));
       check_scores(parts);
     }
@@ -167,7 +167,7 @@ TEST(few_points_have_no_codes) {
   CHECK_EQ(parts.pq_codes.size(), 0u);
   IndexParts enough = parts_of(256, 8, Metric::l2);
   make_codes(enough, 0);
-  CHECK_EQ(enough.pq_codes.size(), 256u * 8);
+  CHECK_EQ(enough.pq_codes.size(), 256u * 4);
 }
 
 TEST(equal_points_have_equal_scores) {

@@ -103,7 +103,7 @@ class PlainWalk {
         expand(taken.second);
         return true;
       }
-      if (++passed == 8) break;
+      if (++passed == 20) break;
     }
     return false;
   }

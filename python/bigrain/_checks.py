@@ -100,6 +100,13 @@ def check_verify(value: Any) -> Verify:
     return cast(Verify, _check_choice(value, "verify", VERIFY_LEVELS))
 
 
+def check_pq_bytes(value: Any, dim: int) -> int:
+    """Return bytes of a PQ code; 0: none."""
+    if isinstance(value, str) and value == "auto":
+        return min(64, (dim + 1) // 2)  # as default_pq_bytes in cpp/quant/pq_coder.h
+    return check_integer(value, "pq_bytes", 0, dim)
+
+
 def check_path(value: Any) -> bytes:
     """Return a path as the bytes that the file system uses."""
     path = os.fsencode(value)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from bigrain import _core, _layout
 from bigrain._arrays import as_graph, as_ids, as_queries, as_vectors, check_values
@@ -15,6 +15,7 @@ from bigrain._checks import (
     check_layout,
     check_limit,
     check_metric,
+    check_pq_bytes,
 )
 from bigrain._handle import IndexHandle
 from bigrain._progress import Progress, reporting
@@ -37,7 +38,7 @@ class GraphTaker(IndexHandle):
         entry: int | None = None,
         metric: Metric = "l2",
         code_dim: int | None = None,
-        pq_bytes: int = 0,
+        pq_bytes: int | Literal["auto"] = 0,
         train_queries: Any = None,
         layout: Layout = "compact",
         threads: int = 0,
@@ -58,8 +59,8 @@ class GraphTaker(IndexHandle):
             entry: the position where searches start; None: the medoid.
             metric: "l2", "ip" or "cosine", for which the graph should have been made.
             code_dim: dimensions of the codes, as for `build`.
-            pq_bytes: of a PQ code, for small budgets of memory; 0: none. Vectors that a page holds
-                several of are then numbered anew; results name them as before.
+            pq_bytes: as for `build`. Where a page holds several vectors, they are then numbered anew
+                for neighbours to lie side by side; results name them as before.
             train_queries: as for `build`.
             layout: as for `build`.
             threads: 0 means every core this process may use.
@@ -82,7 +83,7 @@ class GraphTaker(IndexHandle):
         start = None if entry is None else check_integer(entry, "entry", 0, max(0, count - 1))
         check_values(rows, metric, "vectors")
         code_dim = 0 if code_dim is None else check_integer(code_dim, "code_dim", 1, dim)
-        pq_bytes = check_integer(pq_bytes, "pq_bytes", 0, dim)
+        pq_bytes = check_pq_bytes(pq_bytes, dim)
         asked = None
         if train_queries is not None:
             asked, _ = as_queries(train_queries, dim, rows.dtype)

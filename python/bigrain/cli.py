@@ -85,7 +85,9 @@ def _build(verbs: Verbs) -> None:
     parser.add_argument("--ids", type=Path, help="a file of external ids, one row each")
     parser.add_argument("--degree", type=_positive, help="R: neighbours per vertex")
     parser.add_argument("--code-dim", type=_positive, help="dimensions of the codes")
-    parser.add_argument("--pq-bytes", type=int, default=0, help="for SSDs: bytes of a PQ code")
+    parser.add_argument(
+        "--pq-bytes", type=_pq_bytes, default=0, help="for SSDs: of a code, or auto"
+    )
     parser.add_argument("--builder", choices=("auto", "vamana", "partitioned"), default="auto")
     parser.add_argument("--build-width", type=_positive, default=128, help="L of the build")
     parser.add_argument("--alpha", type=float, help="factor of RobustPrune (default: by metric)")
@@ -109,7 +111,9 @@ def _convert(verbs: Verbs) -> None:
     parser.add_argument("--dtype", choices=diskann.DTYPES, help="of its vectors (as for --metric)")
     parser.add_argument("--ids", type=Path, help="a file of external ids, one row each")
     parser.add_argument("--code-dim", type=_positive, help="dimensions of the codes")
-    parser.add_argument("--pq-bytes", type=_natural, default=0, help="for SSDs: bytes of a PQ code")
+    parser.add_argument(
+        "--pq-bytes", type=_pq_bytes, default=0, help="for SSDs: of a code, or auto"
+    )
     parser.add_argument("--seed", type=_natural, default=0)
     parser.add_argument("--force", action="store_true", help="replace a file that is not an index")
     _common(parser)
@@ -213,6 +217,10 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be 1 or more, got {value}")
     return value
+
+
+def _pq_bytes(text: str) -> int | str:
+    return "auto" if text == "auto" else int(text)
 
 
 def _share(text: str) -> float:

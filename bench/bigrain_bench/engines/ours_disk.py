@@ -20,7 +20,7 @@ class BigrainDisk(DiskEngine, Bigrain):
     defaults: ClassVar[Params] = {
         **DiskEngine.disk_defaults,
         **Bigrain.defaults,
-        "pq_bytes": 64,  # as many as its peer's, or one per dimension
+        "pq_bytes": "auto",
         "io": "auto",
         "deterministic": False,
     }
@@ -32,7 +32,6 @@ class BigrainDisk(DiskEngine, Bigrain):
     def build(self, base: F32, metric: str, threads: int) -> None:
         own = ("rerank", "io", "deterministic", *DiskEngine.disk_defaults)
         params = {name: value for name, value in self.params.items() if name not in own}
-        params["pq_bytes"] = min(params["pq_bytes"], base.shape[1])
         index = self.library.Index.build(base, metric=metric, threads=threads, **params)
         index.save(self.file)
 
