@@ -278,6 +278,15 @@ def test_convert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "No such file" in capsys.readouterr().err
 
 
+def test_what_was_converted_answers_from_disk(tmp_path: Path, given: dict[str, Array]) -> None:
+    target = tmp_path / "x.bigrain"
+    assert main(["convert", str(MADE / "l2"), str(target), "-q", "--pq-bytes", "8"]) == 0
+    truth = exact_search(given["l2"], given["queries"], K)
+    found = Index.open(target, memory="min").search(given["queries"], K, width=40, stats=True)
+    assert recall(found, truth) > 0.98
+    assert found.stats.reads.min() > 0
+
+
 def test_convert_says_what_cannot_be_reached(
     prefix: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], given: dict[str, Array]
 ) -> None:

@@ -59,8 +59,8 @@ class GraphTaker(IndexHandle):
             entry: the position where searches start; None: the medoid.
             metric: "l2", "ip" or "cosine", for which the graph should have been made.
             code_dim: dimensions of the codes, as for `build`.
-            pq_bytes: as for `build`. Where a page holds several vectors, they are then numbered anew
-                for neighbours to lie side by side; results name them as before.
+            pq_bytes: as for `build`. Where a page holds several vectors, they are numbered anew, so
+                that neighbours lie side by side; results name them as before.
             train_queries: as for `build`.
             layout: as for `build`.
             threads: 0 means every core this process may use.
