@@ -90,10 +90,13 @@ def prepare(
     """Builds the files in one process, unless they are there, and opens them in another."""
     folder.mkdir(parents=True, exist_ok=True)
     chosen = {name: value for name, value in engine.plan.params.items() if name != "memory"}
-    wanted = {"params": chosen, "data": data.digest(), "metric": data.metric}
+    vectors = Dataset(data.name, data.base, data.base[:0], data.metric)  # whatever is asked
+    wanted = {"params": chosen, "data": vectors.digest(), "metric": data.metric}
     engine.plan.params["folder"] = str(folder.resolve())
     built = _stamped(folder, wanted)
     if built is None:
+        for left in folder.iterdir():
+            left.unlink()
         open_engine(engine, data, scratch)
         if (built := engine.ask("build", threads=options.build_threads)) is None:
             return
