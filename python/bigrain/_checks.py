@@ -18,6 +18,8 @@ METRICS = ("l2", "ip", "cosine")
 BUILDERS = ("auto", "vamana", "partitioned")
 LAYOUTS = ("auto", "compact", "fast")
 VERIFY_LEVELS = ("full", "header", "off")
+# Fewer vectors than this fit any memory.
+PQ_FROM = 4096
 # build() draws from a 64-bit generator.
 MAX_SEED = 2**64 - 1
 
@@ -100,9 +102,11 @@ def check_verify(value: Any) -> Verify:
     return cast(Verify, _check_choice(value, "verify", VERIFY_LEVELS))
 
 
-def check_pq_bytes(value: Any, dim: int) -> int:
+def check_pq_bytes(value: Any, dim: int, count: int) -> int:
     """Return bytes of a PQ code; 0: none."""
     if isinstance(value, str) and value == "auto":
+        if count < PQ_FROM:
+            return 0
         return min(64, (dim + 1) // 2)  # as default_pq_bytes in cpp/quant/pq_coder.h
     return check_integer(value, "pq_bytes", 0, dim)
 

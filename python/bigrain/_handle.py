@@ -95,14 +95,19 @@ class IndexHandle:
 
     @property
     def ids(self) -> npt.NDArray[np.int64]:
-        """External ids in the order the vectors were given: int64 of shape (n,), read-only.
+        """External ids: int64 of shape (n,), read-only.
 
+        In the order in which the vectors were given, or ascending where the build moved neighbours
+        together (`pq_bytes`).
         NotImplementedError where they are on disk (see `Index.open`).
         """
         core = self._opened_in_memory("ids")
         ids = core.ids()
         if ids is None:
             ids = np.arange(core.meta()["count"], dtype=np.int64)
+            ids.flags.writeable = False
+        elif core.meta()["pq_bytes"]:
+            ids = np.sort(ids)
             ids.flags.writeable = False
         return ids
 

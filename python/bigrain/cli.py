@@ -86,7 +86,7 @@ def _build(verbs: Verbs) -> None:
     parser.add_argument("--degree", type=_positive, help="R: neighbours per vertex")
     parser.add_argument("--code-dim", type=_positive, help="dimensions of the codes")
     parser.add_argument(
-        "--pq-bytes", type=_pq_bytes, default=0, help="for SSDs: of a code, or auto"
+        "--pq-bytes", type=_pq_bytes, default="auto", help="for SSDs: of a code, auto, or 0: none"
     )
     parser.add_argument("--builder", choices=("auto", "vamana", "partitioned"), default="auto")
     parser.add_argument("--build-width", type=_positive, default=128, help="L of the build")

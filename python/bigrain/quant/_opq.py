@@ -65,7 +65,7 @@ class OPQ(ProductQuantizer):
         bits: int = 8,
         *,
         d_out: int | None = None,
-        n_iter: int = 25,
+        n_iter: int = 40,
         iterations: int = 25,
     ) -> None:
         super().__init__(m, bits, iterations)
