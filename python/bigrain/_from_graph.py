@@ -38,7 +38,7 @@ class GraphTaker(IndexHandle):
         entry: int | None = None,
         metric: Metric = "l2",
         code_dim: int | None = None,
-        pq_bytes: int | Literal["auto"] = 0,
+        pq_bytes: int | Literal["auto"] = "auto",
         train_queries: Any = None,
         layout: Layout = "compact",
         threads: int = 0,
@@ -83,7 +83,7 @@ class GraphTaker(IndexHandle):
         start = None if entry is None else check_integer(entry, "entry", 0, max(0, count - 1))
         check_values(rows, metric, "vectors")
         code_dim = 0 if code_dim is None else check_integer(code_dim, "code_dim", 1, dim)
-        pq_bytes = check_pq_bytes(pq_bytes, dim)
+        pq_bytes = check_pq_bytes(pq_bytes, dim, count)
         asked = None
         if train_queries is not None:
             asked, _ = as_queries(train_queries, dim, rows.dtype)

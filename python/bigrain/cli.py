@@ -112,7 +112,7 @@ def _convert(verbs: Verbs) -> None:
     parser.add_argument("--ids", type=Path, help="a file of external ids, one row each")
     parser.add_argument("--code-dim", type=_positive, help="dimensions of the codes")
     parser.add_argument(
-        "--pq-bytes", type=_pq_bytes, default=0, help="for SSDs: of a code, or auto"
+        "--pq-bytes", type=_pq_bytes, default="auto", help="for SSDs: of a code, auto, or 0: none"
     )
     parser.add_argument("--seed", type=_natural, default=0)
     parser.add_argument("--force", action="store_true", help="replace a file that is not an index")

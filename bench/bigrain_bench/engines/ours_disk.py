@@ -20,7 +20,6 @@ class BigrainDisk(DiskEngine, Bigrain):
     defaults: ClassVar[Params] = {
         **DiskEngine.disk_defaults,
         **Bigrain.defaults,
-        "pq_bytes": "auto",
         "io": "auto",
         "deterministic": False,
     }
