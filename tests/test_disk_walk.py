@@ -140,5 +140,7 @@ def test_pq_bytes_out_of_range() -> None:
 
 def test_pq_bytes_auto(tmp_path: Path) -> None:
     for dim, expected in ((1, 1), (9, 5), (200, 64)):
-        path, _, _ = make(tmp_path / "x", n=300, dim=dim, pq_bytes="auto")
-        assert Index.open(path, memory="min").plan().bytes["pq_codes"] == 300 * expected
+        path, _, _ = make(tmp_path / "x", n=4096, dim=dim, pq_bytes="auto")
+        assert Index.open(path, memory="min").plan().bytes["pq_codes"] == 4096 * expected
+    path, _, _ = make(tmp_path / "x", n=4095, dim=8, pq_bytes="auto")
+    assert Index.open(path).plan().bytes["pq_codebooks"] == 0

@@ -168,7 +168,16 @@ def test_wider_search_costs_more_and_finds_more(index: Index, vectors: Any, quer
 
 
 def test_rerank_decides_with_full_vectors(index: Index, queries: Any) -> None:
-    cost = index.search(queries, 10, width=64, rerank=50, stats=True).stats.full_distances
+    few, many = (
+        index.search(queries, 10, width=64, rerank=n, stats=True).stats.full_distances
+        for n in (11, 50)
+    )
+    assert (few <= 11).all()
+    # Ranking stops where codes rule the next candidate out.
+    assert (many >= few).all()
+    assert (many < 50).all()
+    inner = Index.build(make_vectors(3000, 24), metric="ip")  # which says nothing of the next
+    cost = inner.search(queries, 10, width=64, rerank=50, stats=True).stats.full_distances
     assert (cost == 50).all()
 
 

@@ -144,13 +144,13 @@ def test_short_codes_are_given_candidates(words: Any, tmp_path: Path) -> None:
     assert report == index.tune(asked[:500], recall=0.95, threads=2)
     by_recall = index.search(asked, recall=0.95)
     index.save(tmp_path / "x")
-    assert Index.describe(tmp_path / "x")["format"] == "1.1"
+    assert Index.describe(tmp_path / "x")["format"] == "1.2"
     for copy in (Index.open(tmp_path / "x"), pickle.loads(pickle.dumps(index))):
         assert copy._core.tuning() == index._core.tuning()
         assert_same(copy.search(asked, recall=0.95), by_recall)
         assert copy.search(asked, 3, recall=0.95).ids.shape == (2000, 3)
     costs = index.search(asked, recall=0.95, rerank=11, stats=True).stats  # a given one wins
-    assert (costs.full_distances == 11).all()
+    assert (costs.full_distances <= 11).all()
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -27,7 +27,6 @@ constexpr float kNearlyCopies = 0.01f;
 
 struct Pair {
   float exact, estimate;
-  float norm;  // of the mapped query, squared
 };
 
 class PairSampler {
@@ -56,7 +55,7 @@ class PairSampler {
     for (size_t i = 0; i < ids.size(); ++i) {
       const float exact = distance_(asked, vector(ids[i]), meta.dim);
       const float estimate = bound.estimate(scores_[i]);
-      if (std::isfinite(exact) && std::isfinite(estimate)) out.push_back({exact, estimate, norm});
+      if (std::isfinite(exact) && std::isfinite(estimate)) out.push_back({exact, estimate});
     }
   }
 
@@ -86,16 +85,6 @@ float quantile(std::vector<float>& values, double share) {
   return values[static_cast<size_t>(rank)];
 }
 
-void fit_offset(const std::vector<Pair>& pairs, IndexMeta& meta) {
-  std::vector<float> above;
-  for (const Pair& pair : pairs) {
-    if (pair.norm > 0) above.push_back((pair.exact - pair.estimate) / std::sqrt(pair.norm));
-  }
-  if (above.size() < kLeastPairs) return;
-  meta.bound_ratio = 1;
-  meta.bound_offset = std::max(-quantile(above, kQuantile), 0.0f);
-}
-
 void fit_ratio(const std::vector<Pair>& pairs, IndexMeta& meta) {
   std::vector<float> exact, ratios;
   for (const Pair& pair : pairs) exact.push_back(pair.exact);
@@ -116,6 +105,7 @@ void fit_ratio(const std::vector<Pair>& pairs, IndexMeta& meta) {
 
 void fit_score_bound(IndexParts& parts, const simd::Kernels& kernels, Monitor& monitor) {
   parts.meta.bound_ratio = parts.meta.bound_offset = 0;
+  if (parts.meta.metric == Metric::ip) return;
   const uint64_t askers = std::min(kAskers, parts.meta.count);
   PairSampler sampler(parts, kernels);
   std::vector<Pair> pairs;
@@ -124,19 +114,13 @@ void fit_score_bound(IndexParts& parts, const simd::Kernels& kernels, Monitor& m
     sampler.ask(i * parts.meta.count / askers, pairs);
   }
   if (pairs.size() < kLeastPairs) return;
-  if (parts.meta.metric == Metric::ip) {
-    fit_offset(pairs, parts.meta);
-  } else {
-    fit_ratio(pairs, parts.meta);
-  }
+  fit_ratio(pairs, parts.meta);
 }
 
 ScoreBound::ScoreBound(const IndexMeta& meta, float squared_norm)
     : norm_(meta.metric == Metric::ip ? 0 : squared_norm),
       scale_(meta.metric == Metric::l2 ? 1.0f : 0.5f),
       ratio_(meta.bound_ratio),
-      offset_(meta.bound_ratio == 0       ? std::numeric_limits<float>::infinity()
-              : meta.metric == Metric::ip ? meta.bound_offset * std::sqrt(squared_norm)
-                                          : meta.bound_offset) {}
+      offset_(meta.bound_ratio == 0 ? std::numeric_limits<float>::infinity() : meta.bound_offset) {}
 
 }  // namespace bigrain::quant

@@ -6,9 +6,10 @@
 // nor any after it is read. RaBitQ (SIGMOD 2024, section 3.2) derives such a bound for one-bit
 // codes; here it is measured, because what shortened codes leave out depends on the data.
 //
-//   l2, cosine   distance >= ratio * estimate - offset; the offset is for copies, or nearly
-//   ip           distance >= estimate - offset * |query|, with the query mapped
+//   distance >= ratio * estimate - offset; the offset is for copies, or nearly
 //
+// Inner products have none: the error of a code grows with the length of its vector, and in sets of
+// far clusters the sample said nothing of those that mattered (.9975 instead of all neighbours).
 // Codes of fewer dimensions leave a part of every distance out, so that the ratio may be above 1.
 // A measured bound holds for nearly every pair, not for all: kQuantile of those sampled lie below.
 #pragma once
