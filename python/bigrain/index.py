@@ -30,7 +30,7 @@ from bigrain._checks import (
     check_pq_bytes,
     check_verify,
 )
-from bigrain._handle import IndexHandle
+from bigrain._from_graph import GraphTaker
 from bigrain._memory import ALL, Memory, check_memory
 from bigrain._progress import Progress, reporting
 from bigrain._results import DetailedResult, SearchResult, SearchStats, TuneReport
@@ -40,7 +40,7 @@ Out = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
 Self = TypeVar("Self", bound="Index")
 
 
-class Index(IndexHandle):
+class Index(GraphTaker):
     """A Vamana graph over 8-bit codes, with the full vectors that decide the answer.
 
     Make one with `Index.build` or `Index.open`. `search`, `save`, `validate` and everything that
