@@ -35,13 +35,6 @@ Verify verify_of(const std::string& name) {
   throw Error::invalid("verify: expected 'full', 'header' or 'off', found '" + name + "'");
 }
 
-Builder builder_of(const std::string& name) {
-  if (name == "auto") return Builder::automatic;
-  if (name == "vamana") return Builder::vamana;
-  if (name == "partitioned") return Builder::partitioned;
-  throw Error::invalid("builder: expected 'auto', 'vamana' or 'partitioned', found '" + name + "'");
-}
-
 Index build(const py::array& vectors, const std::optional<py::array>& ids,
             const std::string& metric, const std::string& builder, uint32_t degree,
             uint32_t build_width, float alpha, uint32_t code_dim, uint32_t pq_bytes,
