@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bigrain._cli.progress import progress
-from bigrain_bench import datasets, fetch, grid, grid_report, report
-from bigrain_bench.engines import ENGINES
+from bigrain_bench import datasets, disk, disk_report, fetch, fio, grid, grid_report, report
+from bigrain_bench.engines import DISK, DISK_ENGINES, ENGINES
 from bigrain_bench.measure import Measured, Options, Plan, measure
 from bigrain_bench.truth import Truth, ground_truth
 
@@ -18,6 +18,9 @@ DESCRIPTION = """\
 Sweeps the search width over your vectors and prints speed at equal recall, with any installed
 peers measured beside it in the same run. Every engine runs in a process of its own, and the
 engines take turns. Writes OUTPUT/NAME.json and OUTPUT/NAME.png.
+
+With --memory engines answer from SSD: Bigrain under that budget, and diskann, with DiskANN's
+columns (latency, reads, bytes, CPU per query). Writes OUTPUT/NAME.disk.json and .disk.png.
 
 With --grid every engine is tuned first: its build configurations times its search settings, and the
 table says who is fastest at recall 0.90, 0.95 and 0.99. Writes OUTPUT/NAME.grid.json."""
@@ -44,6 +47,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--grid", action="store_true", help="tune every engine; compare at three recalls"
+    )
+    parser.add_argument(
+        "--memory", metavar="SPEC", help='answer from disk: "min" or a budget such as 512MiB'
+    )
+    least = disk.DiskOptions()
+    parser.add_argument(
+        "--disk-folder",
+        type=Path,
+        metavar="FOLDER",
+        help="where --memory keeps files, used again by the next run (default: temporary)",
+    )
+    parser.add_argument(
+        "--depth", type=_positive, default=least.depth, help="reads in flight that fio keeps"
+    )
+    parser.add_argument(
+        "--singles", type=_positive, default=least.singles, help="single queries timed per point"
     )
     parser.add_argument("-k", "--k", type=_positive, default=default.k, help="neighbours")
     parser.add_argument("--widths", type=_widths, default=(), metavar="W,...")
@@ -101,6 +120,8 @@ def run(args: argparse.Namespace) -> int:
         widths=args.widths,
         clock=args.clock,
     )
+    if args.memory:
+        return run_disk(args, data, options)
     if args.grid:
         return run_grid(args, data, options)
     found, engines = measure_all(data, _plans(args), options)
@@ -111,6 +132,38 @@ def run(args: argparse.Namespace) -> int:
     if draw(found, target.with_name(target.name + ".png")):
         print(f"wrote {target}.png")
     return int(any(engine.error and engine.plan.name == report.OURS for engine in engines))
+
+
+def run_disk(args: argparse.Namespace, data: datasets.Dataset, options: Options) -> int:
+    """A run from disk; 1 when our own engine failed."""
+    if not fio.installed():
+        _say("the device is not measured: it needs fio")
+    plans = _disk_plans(args)
+    own = disk.DiskOptions(args.memory, args.disk_folder, args.depth, args.singles)
+    ran = disk.measure(data, _truth(data, options), plans, options, own, _say)
+    found = disk_report.document(data, ran, options, own)
+    target = args.output / f"{data.name}.disk.json"
+    report.write(found, target)
+    print(disk_report.table(found))
+    print(f"wrote {target}")
+    if draw(found, target.with_suffix(".png"), on_disk=True):
+        print(f"wrote {target.with_suffix('.png')}")
+    return int(any(row["error"] and row["name"] == report.OURS for row in found["engines"]))
+
+
+def _disk_plans(args: argparse.Namespace) -> list[Plan]:
+    if args.grid:
+        raise fetch.FetchError("--memory, --grid: pass one of them, not both")
+    if absent := [name for name in args.against if name not in DISK_ENGINES]:
+        raise fetch.FetchError(
+            f"--memory: {', '.join(absent)} cannot answer from disk; known is "
+            f"{', '.join(name for name in DISK_ENGINES if name != report.OURS)}"
+        )
+    plans = [Plan(plan.name + DISK, plan.params, plan.python) for plan in _plans(args)]
+    for plan in plans:
+        if plan.name == report.OURS + DISK:
+            plan.params["memory"] = args.memory
+    return plans
 
 
 def run_grid(args: argparse.Namespace, data: datasets.Dataset, options: Options) -> int:
@@ -143,12 +196,12 @@ def _truth(data: datasets.Dataset, options: Options) -> Truth:
         return ground_truth(data.base, data.queries, data.metric, options.k, callback)
 
 
-def draw(found: dict[str, Any], path: Path) -> bool:
+def draw(found: dict[str, Any], path: Path, on_disk: bool = False) -> bool:
     """Draws the picture where matplotlib is installed; says so where it is not."""
     try:
-        from bigrain_bench import plot
+        from bigrain_bench import disk_plot, plot
 
-        plot.draw(found, path)
+        (disk_plot if on_disk else plot).draw(found, path)
     except ImportError:
         _say("no picture: it needs matplotlib (pip install 'bigrain[bench]')")
         return False

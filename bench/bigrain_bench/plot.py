@@ -57,7 +57,7 @@ def _curves(report: dict[str, Any]) -> dict[str, tuple[list[Point], str, str]]:
     return found
 
 
-def _place(recall: float) -> float:
+def place(recall: float) -> float:
     """The axis: each step to the right divides the share of missed neighbours."""
     return -math.log10(1 - min(recall, FULL))
 
@@ -65,7 +65,7 @@ def _place(recall: float) -> float:
 def _curve(axes: Any, name: str, points: list[Point], colour: str, note: str) -> None:
     ours = name == OURS
     axes.plot(
-        [_place(recall) for recall, _ in points],
+        [place(recall) for recall, _ in points],
         [qps for _, qps in points],
         color=colour,
         linewidth=2.8 if ours else 1.5,
@@ -79,7 +79,7 @@ def _curve(axes: Any, name: str, points: list[Point], colour: str, note: str) ->
     # Above its fast end, where curves lie farthest apart, each curve bears its name.
     axes.annotate(
         name,
-        (_place(points[0][0]), points[0][1]),
+        (place(points[0][0]), points[0][1]),
         xytext=(1, 7),
         textcoords="offset points",
         color=colour,
@@ -94,9 +94,9 @@ def _axes(axes: Any, curves: list[list[Point]]) -> None:
     speeds = [qps for points in curves for _, qps in points]
     low = max(min(recalls, default=0.5), TICKS[0])
     left = max((tick for tick in TICKS if tick <= low), default=TICKS[0])
-    axes.set_xlim(max(_place(left), _place(low) - 0.15), _place(FULL) + 0.05)
+    axes.set_xlim(max(place(left), place(low) - 0.15), place(FULL) + 0.05)
     shown = [tick for tick in TICKS if tick >= left]
-    axes.set_xticks([_place(tick) for tick in shown], [f"{tick:g}" for tick in shown])
+    axes.set_xticks([place(tick) for tick in shown], [f"{tick:g}" for tick in shown])
     axes.set_yscale("log")
     if speeds:
         axes.set_ylim(min(speeds) / 1.25, max(speeds) * 1.9)

@@ -46,8 +46,17 @@ def resident_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def read_bytes() -> int:
+    """Bytes that this process has had read from devices; 0 where the system does not tell."""
+    try:
+        text = Path("/proc/self/io").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    return int(text.partition("\nread_bytes: ")[2].partition("\n")[0])
+
+
 class Worker:
-    """The verbs of the protocol: open, build, search, cost."""
+    """The verbs of the protocol: open, settings, build, load, search, latencies, cost."""
 
     def open(
         self, engine: str, params: dict[str, Any], base: str, queries: str, metric: str
@@ -91,7 +100,8 @@ class Worker:
 
         A ValueError means that the engine does not take this setting: "refused" says so.
         """
-        calls, start, busy = 0, time.perf_counter(), time.process_time()
+        calls, read = 0, read_bytes()
+        start, busy = time.perf_counter(), time.process_time()
         while True:
             try:
                 ids = self.engine.search(self.queries, k, setting, threads)
@@ -105,7 +115,41 @@ class Worker:
         if save:
             np.save(save, np.asarray(ids, np.int64), allow_pickle=False)
         asked = calls * len(self.queries)
-        return {"qps": asked / passed, "cpu_qps": threads * asked / busy, "calls": calls}
+        return {
+            "qps": asked / passed,
+            "cpu_qps": threads * asked / busy,
+            "calls": calls,
+            "read_bytes": (read_bytes() - read) / asked,
+        }
+
+    def load(self, threads: int, k: int) -> dict[str, Any]:
+        """An engine on disk: opens its files. Resident memory grows until it has answered once."""
+        from bigrain_bench.engines.on_disk import DiskEngine
+
+        if not isinstance(self.engine, DiskEngine):
+            raise TypeError("this engine does not answer from disk")
+        gc.collect()
+        before, start = resident_bytes(), time.perf_counter()
+        self.engine.load(self.metric, threads)
+        seconds = time.perf_counter() - start
+        self.engine.search(self.queries[:1], k, {"width": k}, threads)
+        gc.collect()
+        return {
+            "load_seconds": seconds,
+            "resident_bytes": resident_bytes() - before,
+            "memory_bytes": self.engine.memory_bytes(),
+            "index_bytes": self.engine.index_bytes(),
+            "file": str(self.engine.file),
+        }
+
+    def latencies(self, k: int, setting: dict[str, int], queries: int) -> dict[str, Any]:
+        """Seconds of single queries, one after the other."""
+        seconds = []
+        for row in range(min(queries, len(self.queries))):
+            start = time.perf_counter()
+            self.engine.search(self.queries[row : row + 1], k, setting, 1)
+            seconds.append(time.perf_counter() - start)
+        return {"seconds": seconds}
 
     def cost(self, k: int, setting: dict[str, int]) -> dict[str, Any]:
         return {"cost": self.engine.cost(self.queries, k, setting)}

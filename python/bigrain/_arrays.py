@@ -212,6 +212,28 @@ def as_ids(value: Any, count: int) -> npt.NDArray[np.int64]:
     return ids
 
 
+def as_graph(value: Any, count: int) -> npt.NDArray[np.uint32]:
+    """Return the rows of a graph on `count` points as uint32; the core checks what they name."""
+    array = to_numpy(value, "graph")
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"graph: expected integers, found dtype {array.dtype}")
+    if array.ndim != 2 or array.shape[0] != count:
+        raise ValueError(
+            f"graph: expected shape ({count}, R), one row per vector, found {array.shape}"
+        )
+    least, _, most = _core.LIMITS["degree"]
+    if not least <= array.shape[1] <= most:
+        raise ValueError(
+            f"graph: expected rows of {least} to {most} neighbours, found {array.shape[1]}"
+        )
+    if array.size and (int(array.min()) < 0 or int(array.max()) >= count):
+        outside = (array < 0) | (array >= count)
+        row = int(np.flatnonzero(outside.any(axis=1))[0])
+        found = int(array[row][outside[row]][0])
+        raise ValueError(f"graph: row {row} names vertex {found}; expected 0 to {count - 1}")
+    return np.require(array, dtype=np.uint32, requirements=["C", "A"])
+
+
 def make_output(
     out: Any, rows: int, k: int, single: bool
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:

@@ -76,6 +76,20 @@ class Index(metaclass=_Pybind11Type):
         progress: _Progress,
     ) -> Index: ...
     @staticmethod
+    def from_graph(
+        vectors: npt.NDArray[Any],
+        ids: npt.NDArray[np.int64] | None,
+        graph: npt.NDArray[np.uint32],
+        entry: int | None,
+        metric: str,
+        code_dim: int,
+        pq_bytes: int,
+        train_queries: npt.NDArray[Any] | None,
+        seed: int,
+        threads: int,
+        progress: _Progress,
+    ) -> Index: ...
+    @staticmethod
     def open(
         path: str | bytes, verify: str, memory: int, io: str, progress: _Progress
     ) -> Index: ...

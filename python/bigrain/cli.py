@@ -15,8 +15,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from bigrain import __version__, readers
+from bigrain import __version__, diskann, readers
 from bigrain._cli import commands
+from bigrain._cli.convert import convert
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 METRICS = ("l2", "ip", "cosine")
@@ -67,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"bigrain {__version__}")
     verbs = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_build, _search, _info, _validate, _groundtruth, _bench, _demo):
+    for add in (_build, _convert, _search, _info, _validate, _groundtruth, _bench, _demo):
         add(verbs)
     return parser
 
@@ -102,6 +103,27 @@ def _build(verbs: Verbs) -> None:
     parser.add_argument("--force", action="store_true", help="replace a file that is not an index")
     _common(parser)
     _kind(parser)
+
+
+def _convert(verbs: Verbs) -> None:
+    parser = verbs.add_parser("convert", help="make an index of one that DiskANN built for SSDs")
+    parser.set_defaults(run=convert)
+    parser.add_argument("prefix", type=Path, help="of its files: PREFIX_disk.index and others")
+    parser.add_argument("index", type=Path, help="the index file to write")
+    parser.add_argument(
+        "--metric",
+        choices=METRICS,
+        help="it was built for (default: what PREFIX_metadata.bin says)",
+    )
+    parser.add_argument("--dtype", choices=diskann.DTYPES, help="of its vectors (as for --metric)")
+    parser.add_argument("--ids", type=Path, help="a file of external ids, one row each")
+    parser.add_argument("--code-dim", type=_positive, help="dimensions of the codes")
+    parser.add_argument(
+        "--pq-bytes", type=_pq_bytes, default="auto", help="for SSDs: of a code, auto, or 0: none"
+    )
+    parser.add_argument("--seed", type=_natural, default=0)
+    parser.add_argument("--force", action="store_true", help="replace a file that is not an index")
+    _common(parser)
 
 
 def _search(verbs: Verbs) -> None:

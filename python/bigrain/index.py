@@ -30,7 +30,7 @@ from bigrain._checks import (
     check_pq_bytes,
     check_verify,
 )
-from bigrain._handle import IndexHandle
+from bigrain._from_graph import GraphTaker
 from bigrain._memory import ALL, Memory, check_memory
 from bigrain._progress import Progress, reporting
 from bigrain._results import DetailedResult, SearchResult, SearchStats, TuneReport
@@ -40,7 +40,7 @@ Out = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
 Self = TypeVar("Self", bound="Index")
 
 
-class Index(IndexHandle):
+class Index(GraphTaker):
     """A Vamana graph over 8-bit codes, with the full vectors that decide the answer.
 
     Make one with `Index.build` or `Index.open`. `search`, `save`, `validate` and everything that
@@ -364,7 +364,8 @@ class Index(IndexHandle):
             recall: instead of `width`: the cheapest width and rerank that reached this recall when
                 `tune` ran, plus a margin; unseen queries like those reach it within a point.
             rerank: how many candidates the full vectors decide among, from k, at most: it stops
-                where what codes say of the next rules it out. None: `width`, and at least k + max(8, k / 2), more where codes are shorter than vectors (see `plan`);
+                where what codes say of the next rules it out. None: `width`, and at least
+                k + max(8, k / 2), more where codes are shorter than vectors (see `plan`);
                 with `recall`, the curve's.
             threads: 0 means every core this process may use.
             out: (ids, distances) to write to: C-contiguous int64 and float32 of the result's shape.

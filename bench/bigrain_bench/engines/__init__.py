@@ -21,11 +21,15 @@ ENGINES = {
     "vsag": "vsag_graph:Vsag",
     "usearch": "usearch_hnsw:Usearch",
 }
+# Those that answer from disk, by the name of the engine.
+DISK = "-disk"
+DISK_ENGINES = {"bigrain": "ours_disk:BigrainDisk", "diskann": "diskann_disk:DiskAnnDisk"}
+_ALL = ENGINES | {name + DISK: where for name, where in DISK_ENGINES.items()}
 
 
 def engine_class(name: str) -> type[Engine]:
     """The class of that name; its package need not be installed."""
-    module, _, cls = ENGINES[name].partition(":")
+    module, _, cls = _ALL[name].partition(":")
     found: type[Engine] = getattr(importlib.import_module(f"bigrain_bench.engines.{module}"), cls)
     return found
 

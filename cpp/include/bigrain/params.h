@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "bigrain/types.h"
@@ -35,6 +36,14 @@ inline constexpr uint64_t kPartitionedFrom = 4'096;
 // On a line or circle leaves hold few edges between them (bench/LOG.md, "copies").
 inline constexpr uint64_t kPartitionedFromDim = 3;
 
+// A graph made elsewhere, borrowed: per vector a row of `degree` distinct ids, of which the last
+// are the vector's own where it has fewer neighbours.
+struct GraphView {
+  const uint32_t* rows = nullptr;
+  uint32_t degree = 0;                 // kMinDegree to kMaxDegree
+  std::optional<uint32_t> entry = {};  // where searches start; none: at the medoid
+};
+
 struct BuildParams {
   Metric metric = Metric::l2;
   Builder builder = Builder::automatic;
@@ -46,6 +55,9 @@ struct BuildParams {
   MatrixView train_queries = {};              // what searches will ask, for that choice; or no rows
   uint64_t seed = 0;                          // insertion order and rotation
   uint32_t threads = 0;                       // 0: every usable core
+  // Taken as it is, where it has rows, instead of building one: validate() tells whether all of it
+  // can be reached. Its rows say R; builder is not used, build_width and alpha are only stored.
+  GraphView graph = {};
 };
 
 // What a walk reads of each vertex that it expands.

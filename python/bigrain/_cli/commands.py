@@ -26,12 +26,12 @@ class CommandError(Exception):
 def build(args: argparse.Namespace) -> int:
     """`bigrain build VECTORS INDEX`."""
     vectors = read_vectors(args.vectors, kind=args.kind)
-    _writable(args.index, index=True, force=args.force)
+    writable(args.index, index=True, force=args.force)
     if args.memory:
         return _build_to(args, vectors)
     if args.work or args.clean:
         raise CommandError("--work, --clean: they belong to --memory")
-    ids = _ids(args.ids) if args.ids else None
+    ids = ids_from(args.ids) if args.ids else None
     start = time.perf_counter()
     with progress("building", quiet=args.quiet) as report:
         index = Index.build(
@@ -68,7 +68,7 @@ def _build_to(args: argparse.Namespace, vectors: Any) -> int:
         size = Index.build_to(
             args.index,
             vectors,
-            _ids(args.ids) if args.ids else None,
+            ids_from(args.ids) if args.ids else None,
             memory=args.memory,
             metric=args.metric,
             degree=args.degree,
@@ -96,10 +96,10 @@ def _tune(index: Index, args: argparse.Namespace) -> None:
         tuned = index.tune(recall=args.tune, threads=args.threads, progress=report)
     reached = "" if tuned.reached else f", short of {tuned.target}: raise --degree or --build-width"
     setting = f"width {tuned.width}, rerank {tuned.rerank}"
-    _say(f"{setting}: recall@{tuned.k} {tuned.recall:.4f}{reached}")
+    say(f"{setting}: recall@{tuned.k} {tuned.recall:.4f}{reached}")
 
 
-def _ids(path: Path) -> Any:
+def ids_from(path: Path) -> Any:
     """External ids: one integer per row, or the one row or column of an array."""
     ids = np.load(path, allow_pickle=False) if path.suffix == ".npy" else None
     if ids is None or ids.ndim != 1:
@@ -111,7 +111,7 @@ def _ids(path: Path) -> Any:
 
 def search(args: argparse.Namespace) -> int:
     """`bigrain search INDEX QUERIES`."""
-    _writable(args.output)
+    writable(args.output)
     index = Index.open(args.index, verify=args.verify)
     queries = read_vectors(args.queries, kind=args.kind, role="queries")
     truth = read_ground_truth(args.truth) if args.truth else None
@@ -127,9 +127,9 @@ def search(args: argparse.Namespace) -> int:
             progress=report,
         )
     seconds = max(time.perf_counter() - start, 1e-9)
-    _say(f"{len(queries):,} queries in {seconds:.2f} s, {len(queries) / seconds:,.0f} per second")
+    say(f"{len(queries):,} queries in {seconds:.2f} s, {len(queries) / seconds:,.0f} per second")
     if truth is not None:
-        _say(f"recall@{args.k} {_recall(found, truth, args.truth):.4f}")
+        say(f"recall@{args.k} {_recall(found, truth, args.truth):.4f}")
     if args.output:
         write_ground_truth(args.output, found.ids, found.distances)
     else:
@@ -186,7 +186,7 @@ def validate(args: argparse.Namespace) -> int:
 
 def groundtruth(args: argparse.Namespace) -> int:
     """`bigrain groundtruth BASE QUERIES OUTPUT`."""
-    _writable(args.output)
+    writable(args.output)
     base = read_vectors(args.base, kind=args.kind)
     queries = read_vectors(args.queries, kind=args.kind, role="queries")
     with progress("exact search", "queries", quiet=args.quiet) as report:
@@ -223,7 +223,7 @@ def demo(args: argparse.Namespace) -> int:
     return show.run(args.output)
 
 
-def _writable(path: Path | None, *, index: bool = False, force: bool = False) -> None:
+def writable(path: Path | None, *, index: bool = False, force: bool = False) -> None:
     """Refuses, before any work is done, an output that would fail or destroy something."""
     if path is None:
         return
@@ -240,5 +240,5 @@ def _writable(path: Path | None, *, index: bool = False, force: bool = False) ->
             raise CommandError(f"{path}: exists and is not an index; --force replaces it")
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
