@@ -45,8 +45,8 @@ uint64_t least_build_memory(const VectorFile& vectors, const BuildParams& params
 //
 // A build that was interrupted, by a signal, by the monitor or by a full disk, leaves the work
 // folder; the same call goes on where it stopped. Throws Error(invalid_argument) where the folder
-// belongs to a build of other vectors or parameters, Error(io, ENOSPC) before any work where the
-// disk has too little room.
+// belongs to a build of other vectors or parameters, Error(io, ENOSPC) before anything large is
+// written where the disk has too little room.
 uint64_t build_to(io::FileSystem& files, const std::string& path, const VectorFile& vectors,
                   std::span<const int64_t> ids, const BuildParams& params,
                   const DiskBuildParams& disk, Monitor& monitor);
