@@ -225,3 +225,15 @@ def test_ctrl_c_exits_with_130(tmp_path: Path) -> None:
     assert b"interrupted" in errors
     assert b"Traceback" not in errors
     assert not (tmp_path / "x.bigrain").exists()
+
+
+def test_build_in_little_memory(files: Path, tmp_path: Path) -> None:
+    path = tmp_path / "small.bigrain"
+    done = run("build", files / "base.fvecs", path, "--memory", "2MiB", "--clean")
+    assert "600 vectors of dimension 16" in done.stdout
+    assert bigrain.Index.open(path).validate().ok
+    assert os.listdir(tmp_path) == [path.name]
+    refused = run("build", files / "base.fvecs", path, "--memory", "2MiB", "--tune", ".9", code=1)
+    assert "--tune" in refused.stderr
+    refused = run("build", files / "base.fvecs", path, "--clean", code=1)
+    assert "--memory" in refused.stderr

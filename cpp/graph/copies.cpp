@@ -72,6 +72,23 @@ std::span<const Edge> children(std::span<const Edge> members, size_t i, size_t f
   return members.subspan(begin, std::min(i == 0 ? 1 : fanout, members.size() - begin));
 }
 
+class InMemory final : public RowStore {
+ public:
+  explicit InMemory(Rows& rows) : rows_(rows) {}
+
+  size_t stride() const override { return rows_.stride(); }
+  void read(uint32_t id, std::vector<uint32_t>& row) const override {
+    const std::span<const uint32_t> found = rows_.row(id);
+    row.assign(found.begin(), found.end());
+  }
+  void assign(uint32_t id, std::span<const uint32_t> neighbours) override {
+    rows_.assign(id, neighbours);
+  }
+
+ private:
+  Rows& rows_;
+};
+
 }  // namespace
 
 Copies find_copies(const search::CodesView& codes, size_t count, uint32_t entry, uint32_t threads,
@@ -130,19 +147,25 @@ void join_followers(const Leaders& leaders, Copies& copies) {
 }
 
 void attach_copies(const Copies& copies, Rows& rows, Monitor& monitor) {
+  InMemory store(rows);
+  attach_copies(copies, store, monitor);
+}
+
+void attach_copies(const Copies& copies, RowStore& rows, Monitor& monitor) {
   const size_t stride = rows.stride(), fanout = std::max<size_t>(stride / kTreeShare, 1);
-  std::vector<uint32_t> row;
+  std::vector<uint32_t> row, around, on;
   for (size_t g = 0; g + 1 < copies.groups.size(); ++g) {
     const auto members =
         std::span(copies.others).subspan(copies.groups[g], copies.groups[g + 1] - copies.groups[g]);
-    const std::span<const uint32_t> around = rows.row(members.front().target);
+    rows.read(members.front().target, around);
     for (size_t i = 0; i < members.size(); ++i) {
       if (i % kPollEvery == 0) monitor.check();
       row.clear();
       for (const Edge& child : children(members, i + 1, fanout)) row.push_back(child.source);
       if (!around.empty()) {
-        const std::span<const uint32_t> on = rows.row(around[i % around.size()]);
-        row.insert(row.end(), on.begin(), on.begin() + std::min(on.size(), stride - row.size()));
+        rows.read(around[i % around.size()], on);
+        row.insert(row.end(), on.begin(),
+                   on.begin() + static_cast<ptrdiff_t>(std::min(on.size(), stride - row.size())));
       }
       rows.assign(members[i].source, row);
     }
@@ -152,9 +175,10 @@ void attach_copies(const Copies& copies, Rows& rows, Monitor& monitor) {
   for (size_t g = 0; g + 1 < copies.groups.size(); ++g) {
     if (g % kPollEvery == 0) monitor.check();
     const Edge& edge = copies.others[copies.groups[g]];
-    const std::span<const uint32_t> old = rows.row(edge.target);
+    rows.read(edge.target, around);
     row.assign(1, edge.source);
-    row.insert(row.end(), old.begin(), old.begin() + std::min(old.size(), stride - 1));
+    row.insert(row.end(), around.begin(),
+               around.begin() + static_cast<ptrdiff_t>(std::min(around.size(), stride - 1)));
     rows.assign(edge.target, row);
   }
 }

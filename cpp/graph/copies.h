@@ -57,5 +57,6 @@ void join_followers(const Leaders& leaders, Copies& copies);
 // Ties copies to rows of their firsts, nearest first, that name firsts only. Rows of firsts lose
 // their farthest edge where they are full. Rows need a stride of 2 at least.
 void attach_copies(const Copies& copies, Rows& rows, Monitor& monitor);
+void attach_copies(const Copies& copies, RowStore& rows, Monitor& monitor);
 
 }  // namespace bigrain::graph

@@ -6,24 +6,19 @@
 #include <vector>
 
 #include "graph/ball_carving.h"
-#include "graph/copies.h"
 #include "graph/leaf_neighbours.h"
 #include "graph/linker.h"
 #include "graph/repair.h"
-#include "graph/reservoirs.h"
 #include "util/thread_pool.h"
 
 namespace bigrain::graph {
 
 namespace {
 
-// All in bench/LOG.md, "partitioned". Candidates that a point keeps: more of them cost time and
-// made rows of farther ones.
-size_t candidates_of(uint32_t degree) { return size_t{degree} + degree / 2; }
 // Far ones of points in tight clusters: one from each leaf, near enough (bench/LOG.md, "copies").
 size_t far_of(uint32_t degree) { return degree; }
 
-// Balls of the first level per point: 10 at the default width.
+// All in bench/LOG.md, "partitioned". Balls of the first level per point: 10 at the default width.
 uint32_t fanout_of(uint32_t width) {
   constexpr uint32_t kWidthPerBall = 12, kLeast = 2;
   return std::clamp<uint32_t>(width / kWidthPerBall, kLeast, simd::kSmallestMax);
@@ -34,8 +29,8 @@ constexpr size_t kNearest = 5, kNearestOfOne = simd::kSmallestMax;
 
 // Progress is the share of the leaves, in points, and then the points linked.
 Met meet(const TileSource& source, const PointSets& leaves, size_t count, uint32_t entry,
-         const VamanaParams& params, uint32_t threads, Monitor& monitor) {
-  Met met(count, candidates_of(params.degree), far_of(params.degree), entry);
+         const VamanaParams& params, size_t far, uint32_t threads, Monitor& monitor) {
+  Met met(count, near_capacity(params.degree), far, entry);
   const size_t nearest = leaves.count() == 1 ? kNearestOfOne : kNearest;
   std::vector<std::unique_ptr<LeafNeighbours>> workers(threads);
   parallel_for(leaves.count(), 1, threads, monitor, [&](size_t begin, size_t end, uint32_t index) {
@@ -58,28 +53,49 @@ PointSets cut(const CodeDistances& distances, const simd::Kernels& kernels, size
 
 }  // namespace
 
+void Meeting::read(uint32_t point, std::vector<search::ScoredId>& near,
+                   std::vector<search::ScoredId>& far) const {
+  const auto follows = [&](const search::ScoredId& candidate) {
+    return met.leaders.of(candidate.id) != candidate.id;
+  };
+  near.clear();
+  far.clear();
+  met.near.read(point, near);
+  met.far.read(point, far);
+  std::erase_if(near, follows);
+  std::erase_if(far, follows);
+}
+
+Meeting meet_points(const CodeDistances& distances, const simd::Kernels& kernels, size_t dim,
+                    size_t count, uint32_t entry, const VamanaParams& params, size_t far,
+                    Monitor& monitor) {
+  const uint32_t threads = resolve_threads(params.threads);
+  Copies copies = find_copies(distances.codes, count, entry, threads, monitor);
+  const PointSets leaves = cut(distances, kernels, dim, count, copies.firsts,
+                               {fanout_of(params.width), params.seed, threads}, monitor);
+  const TileSource source(distances, kernels, dim, count, Geometry::graph, threads, monitor);
+  Met met = meet(source, leaves, count, entry, params, far, threads, monitor);
+  join_followers(met.leaders, copies);
+  return {std::move(copies), std::move(met)};
+}
+
 Buffer build_partitioned(const CodeDistances& distances, const simd::Kernels& kernels, size_t dim,
                          size_t count, uint32_t entry, const VamanaParams& params,
                          Monitor& monitor) {
   const uint32_t threads = resolve_threads(params.threads);
   monitor.start(2 * count);
-  Copies copies = find_copies(distances.codes, count, entry, threads, monitor);
   Linker linker(distances, count, {params.degree, params.alpha, threads}, monitor);
+  Copies copies;
   {
-    const PointSets leaves = cut(distances, kernels, dim, count, copies.firsts,
-                                 {fanout_of(params.width), params.seed, threads}, monitor);
-    const TileSource source(distances, kernels, dim, count, Geometry::graph, threads, monitor);
-    const Met met = meet(source, leaves, count, entry, params, threads, monitor);
-    join_followers(met.leaders, copies);
-    linker.choose(copies.firsts, [&](uint32_t point, LinkWorker& w) {
-      w.candidates.clear();
-      met.near.read(point, w.candidates);
-      met.far.read(point, w.candidates);
-      std::erase_if(w.candidates, [&](const search::ScoredId& candidate) {
-        return met.leaders.of(candidate.id) != candidate.id;
-      });
+    Meeting meeting =
+        meet_points(distances, kernels, dim, count, entry, params, far_of(params.degree), monitor);
+    linker.choose(meeting.copies.firsts, [&](uint32_t point, LinkWorker& w) {
+      std::vector<search::ScoredId> far;
+      meeting.read(point, w.candidates, far);
+      w.candidates.insert(w.candidates.end(), far.begin(), far.end());
       monitor.advance(1);
     });
+    copies = std::move(meeting.copies);
   }
   linker.connect();
   Rows rows = linker.finish();

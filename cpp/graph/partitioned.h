@@ -15,7 +15,11 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <vector>
 
+#include "graph/copies.h"
+#include "graph/leaf_neighbours.h"
 #include "graph/prune.h"
 #include "graph/vamana.h"
 #include "simd/kernels.h"
@@ -23,6 +27,26 @@
 #include "util/monitor.h"
 
 namespace bigrain::graph {
+
+// What each point may be linked to, before any link is chosen.
+struct Meeting {
+  Copies copies;  // and those that follow a leader: they are not linked, but tied to their first
+  Met met;
+
+  // The nearest, in order, and the far ones; none that follows another.
+  void read(uint32_t point, std::vector<search::ScoredId>& near,
+            std::vector<search::ScoredId>& far) const;
+};
+
+// The steps up to there. `far`: far ones that a point keeps. The
+// monitor, started by the caller, advances by `count`.
+Meeting meet_points(const CodeDistances& distances, const simd::Kernels& kernels, size_t dim,
+                    size_t count, uint32_t entry, const VamanaParams& params, size_t far,
+                    Monitor& monitor);
+
+// Candidates that a point keeps of those it met near: more of them cost time and made rows of
+// farther ones (bench/LOG.md, "partitioned").
+constexpr size_t near_capacity(uint32_t degree) { return size_t{degree} + degree / 2; }
 
 // As build_vamana; params.width sets how many leaves a point lies in, 30 for 128. Memory on the
 // way: about 25 R bytes per point, of which a third is touched only where points are in tight

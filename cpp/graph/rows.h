@@ -12,6 +12,16 @@
 
 namespace bigrain::graph {
 
+// Rows wherever they lie.
+class RowStore {
+ public:
+  virtual ~RowStore() = default;
+  virtual size_t stride() const = 0;
+  // Without the padding.
+  virtual void read(uint32_t id, std::vector<uint32_t>& row) const = 0;
+  virtual void assign(uint32_t id, std::span<const uint32_t> neighbours) = 0;
+};
+
 class Rows {
  public:
   Rows(size_t count, size_t stride)

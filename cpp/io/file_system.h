@@ -17,6 +17,7 @@ struct FileInfo {
   FileKind kind = FileKind::regular;
   uint64_t size = 0;
   uint32_t permissions = 0;  // the lower nine mode bits
+  uint64_t modified = 0;     // nanoseconds since 1970
   uint64_t links = 0;        // 0: the open file has been unlinked
   // Together they name a file, whatever its path names by now.
   uint64_t device = 0, inode = 0;
@@ -57,6 +58,10 @@ class FileSystem {
   virtual int try_lock(int fd) = 0;
   virtual int sync_directory(const std::string& path) = 0;
   virtual int list(const std::string& directory, std::vector<std::string>* names) = 0;
+  virtual int make_directory(const std::string& path) = 0;
+  virtual int remove_directory(const std::string& path) = 0;
+  // Bytes that an unprivileged process may still write to the file system of `path`.
+  virtual int free_bytes(const std::string& path, uint64_t* bytes) = 0;
 };
 
 // The operating system's own.

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 #ifdef __linux__
 #include <sys/syscall.h>
@@ -36,6 +37,13 @@ void fill(const struct stat& from, FileInfo* info) {
   info->size = from.st_size < 0 ? 0 : static_cast<uint64_t>(from.st_size);
   info->permissions = static_cast<uint32_t>(from.st_mode) & 0777u;
   info->links = static_cast<uint64_t>(from.st_nlink);
+#ifdef __APPLE__
+  const timespec& modified = from.st_mtimespec;
+#else
+  const timespec& modified = from.st_mtim;
+#endif
+  info->modified = static_cast<uint64_t>(modified.tv_sec) * 1'000'000'000u +
+                   static_cast<uint64_t>(modified.tv_nsec);
   info->device = static_cast<uint64_t>(from.st_dev);
   info->inode = static_cast<uint64_t>(from.st_ino);
 }
@@ -157,6 +165,21 @@ class PosixFileSystem final : public FileSystem {
     const int failure = errno;
     ::closedir(stream);
     return -failure;
+  }
+
+  int make_directory(const std::string& path) override {
+    return result_of(::mkdir(path.c_str(), 0777));
+  }
+
+  int remove_directory(const std::string& path) override {
+    return result_of(::rmdir(path.c_str()));
+  }
+
+  int free_bytes(const std::string& path, uint64_t* bytes) override {
+    struct statvfs from{};
+    const int returned = result_of(::statvfs(path.c_str(), &from));
+    if (returned >= 0) *bytes = static_cast<uint64_t>(from.f_bavail) * from.f_frsize;
+    return returned;
   }
 };
 

@@ -15,8 +15,7 @@ namespace bigrain::quant {
 
 namespace {
 
-// Points that ask, and the share of pairs that may lie below the bound (bench/LOG.md).
-constexpr uint64_t kAskers = 512;
+// The share of pairs that may lie below the bound (bench/LOG.md).
 constexpr double kQuantile = 0.002;
 // Rows of fewer pairs than this say nothing about so small a share.
 constexpr size_t kLeastPairs = 2'000;
@@ -106,7 +105,7 @@ void fit_ratio(const std::vector<Pair>& pairs, IndexMeta& meta) {
 void fit_score_bound(IndexParts& parts, const simd::Kernels& kernels, Monitor& monitor) {
   parts.meta.bound_ratio = parts.meta.bound_offset = 0;
   if (parts.meta.metric == Metric::ip) return;
-  const uint64_t askers = std::min(kAskers, parts.meta.count);
+  const uint64_t askers = std::min(kBoundAskers, parts.meta.count);
   PairSampler sampler(parts, kernels);
   std::vector<Pair> pairs;
   for (uint64_t i = 0; i < askers; ++i) {

@@ -22,6 +22,9 @@
 
 namespace bigrain::quant {
 
+// Points that ask: evenly spread ones, or all.
+inline constexpr uint64_t kBoundAskers = 512;
+
 // Fills meta.bound_ratio and meta.bound_offset from points of the index as queries and their
 // neighbours in the graph. Everything else must be filled. Deterministic; every instruction set
 // gives the same bits.

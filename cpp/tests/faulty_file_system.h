@@ -106,6 +106,15 @@ class FaultyFileSystem final : public io::FileSystem {
   int list(const std::string& directory, std::vector<std::string>* names) override {
     return guarded("list", [&] { return io::posix().list(directory, names); });
   }
+  int make_directory(const std::string& path) override {
+    return guarded("make_directory", [&] { return io::posix().make_directory(path); });
+  }
+  int remove_directory(const std::string& path) override {
+    return guarded("remove_directory", [&] { return io::posix().remove_directory(path); });
+  }
+  int free_bytes(const std::string& path, uint64_t* bytes) override {
+    return guarded("free_bytes", [&] { return io::posix().free_bytes(path, bytes); });
+  }
 
  private:
   template <class Call>

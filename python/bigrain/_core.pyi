@@ -37,6 +37,26 @@ class CorruptIndexError(ValueError): ...
 class Cancelled(Exception): ...  # noqa: N818
 class _Pybind11Type(type): ...  # what the runtime calls pybind11_builtins.pybind11_type
 
+def build_to(
+    path: str | bytes,
+    source: tuple[bytes, int, int, int, int, str],
+    ids: npt.NDArray[np.int64] | None,
+    metric: str,
+    builder: str,
+    degree: int,
+    build_width: int,
+    alpha: float,
+    code_dim: int,
+    pq_bytes: int,
+    train_queries: npt.NDArray[Any] | None,
+    seed: int,
+    threads: int,
+    memory: int,
+    work: str | bytes,
+    clean: bool,
+    progress: _Progress,
+) -> int: ...
+
 class Index(metaclass=_Pybind11Type):
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...  # raises: nothing to construct
     @staticmethod

@@ -92,6 +92,13 @@ def _build(verbs: Verbs) -> None:
     parser.add_argument("--build-width", type=_positive, default=128, help="L of the build")
     parser.add_argument("--alpha", type=float, help="factor of RobustPrune (default: by metric)")
     parser.add_argument("--seed", type=_natural, default=0)
+    parser.add_argument(
+        "--memory", help="a size such as 1GiB: build in so much memory, through a work folder"
+    )
+    parser.add_argument("--work", type=Path, help="that folder (default: beside the index)")
+    parser.add_argument(
+        "--clean", action="store_true", help="begin anew where an interrupted build left a folder"
+    )
     parser.add_argument("--tune", type=_share, metavar="RECALL", help="calibrate search --recall")
     parser.add_argument("--force", action="store_true", help="replace a file that is not an index")
     _common(parser)

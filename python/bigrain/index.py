@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, cast, overload
 import numpy as np
 import numpy.typing as npt
 
-from bigrain import _core, _curve, _layout, _sample, _tune
+from bigrain import _build_to, _core, _curve, _layout, _sample, _tune
 from bigrain._arrays import as_ids, as_queries, as_vectors, check_values, make_output
 from bigrain._checks import (
     MAX_SEED,
@@ -149,6 +149,73 @@ class Index(GraphTaker):
             )
             why = _layout.set_layout(core, layout, threads, callback)
         return cls._wrap(core, why)
+
+    @staticmethod
+    def build_to(
+        path: Path,
+        vectors: Any,
+        ids: Any = None,
+        *,
+        memory: Memory = "256MiB",
+        metric: Metric = "l2",
+        builder: Builder = "auto",
+        degree: int | None = None,
+        build_width: int = 128,
+        alpha: float | None = None,
+        code_dim: int | None = None,
+        pq_bytes: int | Literal["auto"] = "auto",
+        train_queries: Any = None,
+        threads: int = 0,
+        seed: int = 0,
+        work: Path | None = None,
+        clean: bool = False,
+        progress: Progress = None,
+    ) -> int:
+        """Build an index file over vectors that need not fit into memory; return its bytes.
+
+        The graph is made shard by shard from 8-bit codes, and joined so that searches find what
+        they find after `build`, nearly. An interrupted build (Ctrl-C, a killed process, a full
+        disk) leaves its work folder, and the same call goes on where it stopped. The same vectors,
+        parameters, `memory` and seed give the same file whatever `threads` is.
+
+        Args:
+            path: of the index file, which is replaced when the new one is complete.
+            vectors: a file of vectors (`bigrain.readers`), an array, or an iterable of arrays
+                (rows, dim). Files and mapped arrays are read where they are; all else is written
+                to a file beside the work folder first, and read anew when a build goes on.
+            ids, metric, builder, degree, build_width, alpha, code_dim, pq_bytes, train_queries,
+                threads, seed: as in `build`; `ids` are held in memory.
+            memory: what the build may hold: bytes, or a size such as "1GiB", or "min". About 1 KB
+                per vector is enough for a single shard; smaller budgets make more shards.
+            work: a folder for what does not fit. None: a hidden one beside `path`. The disk needs
+                about 1 KB per vector at degree 32 while the build runs, and room for the index;
+                this is checked before it begins.
+            clean: begin anew, and remove what an interrupted build left.
+            progress: None, True for a bar, or a callable (done, total); False from it cancels.
+
+        Raises:
+            ValueError: as `build`; `memory` below the least for these vectors; a work folder of
+                another build.
+            OSError: a file cannot be read or written, or the disk has too little room.
+            Cancelled: `progress` returned False.
+        """
+        options = {
+            "memory": memory,
+            "metric": metric,
+            "builder": builder,
+            "degree": degree,
+            "build_width": build_width,
+            "alpha": alpha,
+            "code_dim": code_dim,
+            "pq_bytes": pq_bytes,
+            "train_queries": train_queries,
+            "threads": threads,
+            "seed": seed,
+            "work": work,
+            "clean": clean,
+            "progress": progress,
+        }
+        return _build_to.build_to(path, vectors, ids, options)
 
     @classmethod
     def open(

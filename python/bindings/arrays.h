@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "bigrain/error.h"
+#include "bigrain/params.h"
 #include "bigrain/types.h"
 #include "util/buffer.h"
 
@@ -20,6 +21,13 @@ inline Metric metric_of(const std::string& name) {
     if (name == name_of(metric)) return metric;
   }
   throw Error::invalid("metric: expected 'l2', 'ip' or 'cosine', found '" + name + "'");
+}
+
+inline Builder builder_of(const std::string& name) {
+  if (name == "auto") return Builder::automatic;
+  if (name == "vamana") return Builder::vamana;
+  if (name == "partitioned") return Builder::partitioned;
+  throw Error::invalid("builder: expected 'auto', 'vamana' or 'partitioned', found '" + name + "'");
 }
 
 inline pybind11::dtype numpy_dtype(Dtype dtype) { return pybind11::dtype(name_of(dtype)); }

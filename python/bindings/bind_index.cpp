@@ -35,13 +35,6 @@ Verify verify_of(const std::string& name) {
   throw Error::invalid("verify: expected 'full', 'header' or 'off', found '" + name + "'");
 }
 
-Builder builder_of(const std::string& name) {
-  if (name == "auto") return Builder::automatic;
-  if (name == "vamana") return Builder::vamana;
-  if (name == "partitioned") return Builder::partitioned;
-  throw Error::invalid("builder: expected 'auto', 'vamana' or 'partitioned', found '" + name + "'");
-}
-
 const int64_t* ids_of(const std::optional<py::array>& ids, size_t rows) {
   if (!ids) return nullptr;
   if (!is_contiguous(*ids) || !ids->dtype().equal(py::dtype::of<int64_t>()) ||

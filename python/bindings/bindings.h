@@ -7,6 +7,7 @@
 namespace bigrain::python {
 
 void register_errors(pybind11::module_& module);
+void register_build_to(pybind11::module_& module);
 void register_index(pybind11::module_& module);
 void register_exact(pybind11::module_& module);
 void register_pq(pybind11::module_& module);

@@ -9,6 +9,7 @@
 PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   module.attr("__version__") = BIGRAIN_VERSION;
   bigrain::python::register_errors(module);
+  bigrain::python::register_build_to(module);
   bigrain::python::register_index(module);
   bigrain::python::register_exact(module);
   bigrain::python::register_pq(module);

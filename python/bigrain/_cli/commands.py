@@ -27,6 +27,10 @@ def build(args: argparse.Namespace) -> int:
     """`bigrain build VECTORS INDEX`."""
     vectors = read_vectors(args.vectors, kind=args.kind)
     writable(args.index, index=True, force=args.force)
+    if args.memory:
+        return _build_to(args, vectors)
+    if args.work or args.clean:
+        raise CommandError("--work, --clean: they belong to --memory")
     ids = ids_from(args.ids) if args.ids else None
     start = time.perf_counter()
     with progress("building", quiet=args.quiet) as report:
@@ -50,6 +54,38 @@ def build(args: argparse.Namespace) -> int:
     size = index.save(args.index)
     print(
         f"{args.index}: {len(index):,} vectors of dimension {index.dim}, built in {seconds:.1f} s, "
+        f"{size / 1e6:,.1f} MB"
+    )
+    return 0
+
+
+def _build_to(args: argparse.Namespace, vectors: Any) -> int:
+    if args.tune:
+        raise CommandError("--tune: not with --memory; the index is not in memory then")
+    rows, dim = vectors.shape
+    start = time.perf_counter()
+    with progress("building", quiet=args.quiet) as report:
+        size = Index.build_to(
+            args.index,
+            vectors,
+            ids_from(args.ids) if args.ids else None,
+            memory=args.memory,
+            metric=args.metric,
+            degree=args.degree,
+            code_dim=args.code_dim,
+            pq_bytes=args.pq_bytes,
+            builder=args.builder,
+            build_width=args.build_width,
+            alpha=args.alpha,
+            threads=args.threads,
+            seed=args.seed,
+            work=args.work,
+            clean=args.clean,
+            progress=report,
+        )
+    seconds = time.perf_counter() - start
+    print(
+        f"{args.index}: {rows:,} vectors of dimension {dim}, built in {seconds:.1f} s, "
         f"{size / 1e6:,.1f} MB"
     )
     return 0

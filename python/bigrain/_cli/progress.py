@@ -77,7 +77,10 @@ class _Line:
             self.last = now
             full = BAR * done // total
             bar = "#" * full + "." * (BAR - full)
-            self._show(f"{self.title}: [{bar}] {done:,} of {total:,} {self.unit}")
+            left = (now - self.start) * (total - done) / max(done, 1)
+            self._show(
+                f"{self.title}: [{bar}] {done:,} of {total:,} {self.unit}, about {left:.0f} s left"
+            )
 
     def close(self) -> None:
         seconds = time.monotonic() - self.start
