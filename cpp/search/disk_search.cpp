@@ -2,8 +2,11 @@
 #include "search/disk_search.h"
 
 #include <algorithm>
+#include <functional>
+#include <thread>
 #include <vector>
 
+#include "bigrain/error.h"
 #include "util/thread_pool.h"
 
 namespace bigrain::search {
@@ -13,8 +16,8 @@ namespace {
 // Reads of one query under way before it is known how many pay, and where no answer may depend on
 // other queries: as DiskANN's usual beam. 1 would spare three or four reads, 8 a few rounds.
 constexpr uint32_t kFirstReads = 4;
-// Queries per block of work: about 0.1 s, so that Ctrl-C is seen.
-constexpr size_t kBlockQueries = 256;
+// Queries per block of work: many, since the end of each leaves the device with less to do.
+constexpr size_t kBlockQueries = 1024;
 
 // How many queries a thread walks at a time, and how.
 struct Plan {
@@ -40,8 +43,8 @@ Plan plan_of(const DiskSearchParams& params, size_t rows, uint32_t threads) {
 class Turns {
  public:
   Turns(const DiskTerrain& terrain, const MatrixView& queries, const Plan& plan,
-        const SearchOutput& output)
-      : queries_(queries), k_(plan.walk.k), output_(output) {
+        const SearchOutput& output, const std::function<void()>& poll)
+      : queries_(queries), k_(plan.walk.k), output_(output), poll_(poll) {
     for (uint32_t i = 0; i < plan.together; ++i) {
       walks_.push_back({DiskWalk(terrain, plan.walk), 0});
     }
@@ -53,6 +56,7 @@ class Turns {
     busy_ = 0;
     for (uint32_t i = 0; i < walks_.size(); ++i) start_next(i, reader);
     while (busy_ > 0) {
+      poll_();
       reader.send();
       for (const uint32_t slot : reader.wait()) {
         const uint32_t i = reader.owner(slot);
@@ -94,6 +98,7 @@ class Turns {
   MatrixView queries_;
   size_t k_;
   SearchOutput output_;
+  const std::function<void()>& poll_;
   std::vector<Seat> walks_;
   size_t next_ = 0, end_ = 0, busy_ = 0;
 };
@@ -106,11 +111,20 @@ void search_on_disk(const DiskTerrain& terrain, io::ReaderPool& readers, const M
       std::min<size_t>(resolve_threads(params.threads), std::max<size_t>(queries.rows, 1)));
   const Plan plan = plan_of(params, queries.rows, threads);
   const size_t grain = std::min(kBlockQueries, (queries.rows + threads - 1) / threads);
+  // Blocks take too long for polls between them.
+  const std::thread::id caller = std::this_thread::get_id();
+  const std::function<void()> poll = [&] {
+    if (std::this_thread::get_id() == caller) {
+      monitor.check();
+    } else if (monitor.stopped()) {
+      throw Error::cancelled();
+    }
+  };
   monitor.start(queries.rows);
   parallel_for(queries.rows, std::max<size_t>(grain, 1), threads, monitor,
                [&](size_t begin, size_t end, uint32_t) {
                  PageReader reader(terrain.points, readers, kPagesUnderWay);
-                 Turns(terrain, queries, plan, output).run(begin, end, reader);
+                 Turns(terrain, queries, plan, output, poll).run(begin, end, reader);
                  monitor.advance(end - begin);
                });
 }

@@ -134,10 +134,14 @@ class OnDisk {
   uint64_t nodes_at() const { return nodes_at_; }
 
   DiskAnswers search(const MatrixView& queries, const search::DiskSearchParams& params) {
+    Monitor unwatched;
+    return search(queries, params, unwatched);
+  }
+  DiskAnswers search(const MatrixView& queries, const search::DiskSearchParams& params,
+                     Monitor& monitor) {
     DiskAnswers answers{std::vector<int64_t>(queries.rows * params.k),
                         std::vector<float>(queries.rows * params.k),
                         std::vector<QueryStats>(queries.rows)};
-    Monitor monitor;
     search::search_on_disk(*terrain_, readers_, queries, params,
                            {answers.ids.data(), answers.distances.data(), answers.costs.data()},
                            monitor);

@@ -75,6 +75,20 @@ TEST(searches_go_on_after_a_failure) {
   CHECK(right > 20);
 }
 
+// A device of 20 reads a second; whoever polls says no.
+TEST(a_search_that_is_cancelled) {
+  const DiskIndexFile file({});
+  const Buffer queries = file.queries(64);
+  OnDisk index(file.path(), "simulated:latency_us=1000,iops=20,clock=real");
+  for (const uint32_t threads : {1u, 3u}) {
+    Monitor monitor([](uint64_t, uint64_t) { return false; });
+    search::DiskSearchParams params = kParams;
+    params.threads = threads;
+    CHECK_THROWS(index.search(rows_of(queries, file.shape(), 64), params, monitor),
+                 ErrorKind::cancelled);
+  }
+}
+
 TEST(a_file_that_was_cut) {
   const DiskIndexFile file({});
   const Buffer queries = file.queries(8);

@@ -297,7 +297,8 @@ class Index(GraphTaker):
             recall: instead of `width`: the cheapest width and rerank that reached this recall when
                 `tune` ran, plus a margin; unseen queries like those reach it within a point.
             rerank: how many candidates the full vectors decide among, from k, at most: it stops
-                where what codes say of the next rules it out. None: `width`, and at least k + max(8, k / 2), more where codes are shorter than vectors (see `plan`);
+                where what codes say of the next rules it out. None: `width`, and at least
+                k + max(8, k / 2), more where codes are shorter than vectors (see `plan`);
                 with `recall`, the curve's.
             threads: 0 means every core this process may use.
             out: (ids, distances) to write to: C-contiguous int64 and float32 of the result's shape.
