@@ -55,11 +55,12 @@ size_t grain_for(uint32_t width) {
   return std::clamp<size_t>(16'384 / std::max(width, 64u), 1, 64);
 }
 
-// What is read is what is ranked: a window of k at least, and no more candidates than that.
+// What is read is what is ranked: a window of k at least, and of the candidates that were asked
+// for, by which the tuned curve of an index in memory holds here, too.
 search::DiskSearchParams disk_params(const SearchParams& params) {
   const uint32_t width = params.width != 0 ? params.width : kDefaultWidth;
   return {.k = params.k,
-          .window = std::max(width, params.k),
+          .window = std::max({width, params.rerank, params.k}),
           .threads = params.threads,
           .deterministic = params.deterministic};
 }
