@@ -109,7 +109,7 @@ def test_what_a_query_costs(saved: Any) -> None:
     index, path, queries = saved
     disk = Index.open(path, memory=codes_and_rows(index))
     stats = disk.search(queries, 10, width=60, stats=True).stats
-    assert (stats.reads >= stats.full_distances).all()
+    assert (stats.reads + stats.cache_hits >= stats.full_distances).all()
     assert (stats.reads < 60).all()
     assert (stats.rounds >= 1).all()
     assert (index.search(queries, 10, width=60, stats=True).stats.reads == 0).all()
@@ -126,6 +126,25 @@ def test_plans(saved: Any) -> None:
     assert "vectors on disk" in str(disk.plan())
     with pytest.raises(ValueError, match="memory: got 5000 bytes; expected at least"):
         Index.open(path, memory=5000)
+
+
+def test_hot_vectors_are_not_read(saved: Any) -> None:
+    index, path, queries = saved
+    expected = index.search(queries, width=40, stats=True).stats.full_distances
+    reads = []
+    for vectors in (0, 500, 1500, 2400):
+        budget = codes_and_rows(index) + vectors * 181
+        disk = Index.open(path, memory=budget)
+        where = disk.plan().residency
+        assert where.mode == "vectors on disk"
+        assert where.bytes <= budget
+        assert where.hot_vectors >= vectors * 8 // 10
+        check_same(index, disk, queries, width=40)
+        stats = disk.search(queries, width=40, stats=True).stats
+        assert (stats.reads + stats.cache_hits >= expected).all()
+        reads.append(int(stats.reads.sum()))
+    assert reads == sorted(reads, reverse=True)
+    assert reads[-1] < reads[0] / 2
 
 
 def test_what_is_not_there(saved: Any, tmp_path: Path) -> None:

@@ -23,6 +23,11 @@ class DiskPoints {
   // Null where rows are in memory.
   const search::DiskTerrain* terrain() const { return terrain_.get(); }
 
+  // Of the vectors, where rows are in memory.
+  const search::HotRows& hot() const { return hot_; }
+
+  // Only vectors stay in the file: reads those that there is room for.
+  void keep_vectors(const IndexParts& parts);
   // Rows stay in the file: prepares walks, reads hot rows, and drops what only memory's walks read.
   // `parts` is borrowed.
   void leave_rows(IndexParts& parts);
@@ -32,6 +37,7 @@ class DiskPoints {
   mutable io::ReaderPool readers_;  // which says itself that it is safe to share
   Residency residency_;
   std::unique_ptr<search::DiskTerrain> terrain_;
+  search::HotRows hot_;
 };
 
 }  // namespace bigrain

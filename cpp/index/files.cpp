@@ -101,12 +101,8 @@ Index Index::open(const std::string& path, const OpenParams& params, Monitor& mo
   if (params.memory == kAllMemory) return everything();
   const format::Header header = format::read_header(files, path);
   const format::NodeShape shape = format::node_shape(header.meta, header.has_ids);
-  uint64_t hot = 0;
-  for (const format::Section& section : header.layout.sections) {
-    if (section.kind == format::SectionKind::hot) hot = section.count;
-  }
   Residency residency =
-      plan_residency(header.meta, shape, hot, small_bytes(header.layout), params.memory);
+      plan_residency(header.meta, shape, small_bytes(header.layout), params.memory);
   if (residency.mode == SearchMode::memory) return everything();
   if (header.minor < format::kMinorNodes) {
     throw Error::not_supported("'" + path + "' has format " + std::to_string(header.major) + "." +
@@ -123,7 +119,11 @@ Index Index::open(const std::string& path, const OpenParams& params, Monitor& mo
   const bool leaves_rows = residency.mode == SearchMode::adjacency;
   auto disk =
       std::make_unique<DiskPoints>(std::move(points), std::move(file), std::move(residency));
-  if (leaves_rows) disk->leave_rows(*parts);
+  if (leaves_rows) {
+    disk->leave_rows(*parts);
+  } else {
+    disk->keep_vectors(*parts);
+  }
   return Index(std::move(parts), std::move(disk));
 }
 

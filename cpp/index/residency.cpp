@@ -44,7 +44,7 @@ const char* name_of(SearchMode mode) {
   return "unknown";
 }
 
-Residency plan_residency(const IndexMeta& meta, const format::NodeShape& shape, uint64_t hot,
+Residency plan_residency(const IndexMeta& meta, const format::NodeShape& shape,
                          const SmallBytes& small, uint64_t budget) {
   const Sizes sizes = sizes_of(meta, shape);
   const uint64_t small_bytes = small.always + small.of_rows;
@@ -59,7 +59,13 @@ Residency plan_residency(const IndexMeta& meta, const format::NodeShape& shape, 
   plan.mode = SearchMode::vectors;
   plan.bytes = small_bytes + sizes.sums + sizes.codes + sizes.rows + ids;
   plan.reason = "codes and rows fit the budget, vectors do not";
-  if (plan.bytes <= budget) return plan;
+  if (plan.bytes <= budget) {
+    const uint64_t each = search::HotRows::bytes_each((shape.vector_bytes + 3) / 4 * 4,
+                                                      shape.has_ids && shape.coupled);
+    plan.hot_vectors = std::min(meta.count, (budget - plan.bytes) / each);
+    plan.bytes += plan.hot_vectors * each;
+    return plan;
+  }
 
   if (meta.pq_bytes == 0) {
     if (budget != kLeastMemory) too_little(budget, plan.bytes, "the codes and rows");
@@ -75,7 +81,7 @@ Residency plan_residency(const IndexMeta& meta, const format::NodeShape& shape, 
   }
   const uint64_t left = budget > plan.bytes ? budget - plan.bytes : 0;
   const uint64_t each = search::HotRows::bytes_each(shape.row_bytes, shape.has_ids);
-  plan.hot_rows = std::min(hot, left / each);
+  plan.hot_rows = std::min(meta.count, left / each);
   plan.bytes += plan.hot_rows * each;
   return plan;
 }

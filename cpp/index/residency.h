@@ -23,11 +23,12 @@ const char* name_of(SearchMode mode);
 
 struct Residency {
   SearchMode mode = SearchMode::memory;
-  uint64_t budget = 0;    // as asked; kAllMemory: no limit
-  uint64_t hot_rows = 0;  // rows in memory, in adjacency mode
-  uint64_t entries = 0;   // points where a walk looks first, in adjacency mode
-  uint64_t bytes = 0;     // of everything that stays
-  std::string reason;     // why this, in words
+  uint64_t budget = 0;       // as asked; kAllMemory: no limit
+  uint64_t hot_rows = 0;     // rows in memory, in adjacency mode
+  uint64_t hot_vectors = 0;  // vectors in memory, in vectors mode
+  uint64_t entries = 0;      // points where a walk looks first, in adjacency mode
+  uint64_t bytes = 0;        // of everything that stays
+  std::string reason;        // why this, in words
 };
 
 // Sections that are in memory as a whole.
@@ -36,9 +37,9 @@ struct SmallBytes {
   uint64_t of_rows = 0;  // only where rows and 8-bit codes are, too
 };
 
-// `hot`: how many points the file knows as hot. Throws Error(invalid_argument) where the budget is
+// Throws Error(invalid_argument) where the budget is
 // below the least that searches need, naming that.
-Residency plan_residency(const IndexMeta& meta, const format::NodeShape& shape, uint64_t hot,
+Residency plan_residency(const IndexMeta& meta, const format::NodeShape& shape,
                          const SmallBytes& small, uint64_t budget);
 
 }  // namespace bigrain

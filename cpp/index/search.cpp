@@ -105,8 +105,9 @@ void Index::search(const MatrixView& queries, const SearchParams& params,
     run_queries(
         queries.rows, width, params.threads, monitor,
         [&](size_t grain) {
-          return std::make_unique<search::DiskInterleaver>(
-              search, disk_->points(), disk_->readers(), std::min(grain, queries.rows));
+          return std::make_unique<search::DiskInterleaver>(search, disk_->points(), disk_->hot(),
+                                                           disk_->readers(),
+                                                           std::min(grain, queries.rows));
         },
         [&](search::DiskInterleaver& interleaver, size_t begin, size_t end) {
           interleaver.run(queries, begin, end, output);

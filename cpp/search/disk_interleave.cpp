@@ -18,7 +18,7 @@ size_t slots_for(size_t queries) { return queries == 1 ? 1 : kSlots; }
 }  // namespace
 
 DiskInterleaver::DiskInterleaver(const QuerySearch& search, const format::PointFile& points,
-                                 io::ReaderPool& readers, size_t queries)
+                                 const HotRows& hot, io::ReaderPool& readers, size_t queries)
     : search_(search),
       reader_(readers.borrow(slots_for(queries) * kReadsPerSlot,
                              slots_for(queries) * kReadsPerSlot * points.vector(0).bytes())) {
@@ -27,7 +27,7 @@ DiskInterleaver::DiskInterleaver(const QuerySearch& search, const format::PointF
   for (size_t i = 0; i < slots; ++i) {
     const ReadBuffers buffers{memory + i * kReadsPerSlot * bytes_each, bytes_each, kReadsPerSlot};
     slots_.push_back(
-        std::make_unique<Slot>(search.stride(), points, buffers, static_cast<uint32_t>(i)));
+        std::make_unique<Slot>(search.stride(), points, hot, buffers, static_cast<uint32_t>(i)));
   }
 }
 

@@ -16,11 +16,11 @@
 
 namespace bigrain::search {
 
-// One per thread. `search` and `points` are borrowed.
+// One per thread. `search`, `points` and `hot` are borrowed.
 class DiskInterleaver {
  public:
   // `queries`: how many there will be at most; few need few buffers.
-  DiskInterleaver(const QuerySearch& search, const format::PointFile& points,
+  DiskInterleaver(const QuerySearch& search, const format::PointFile& points, const HotRows& hot,
                   io::ReaderPool& readers, size_t queries);
 
   // Answers rows begin to end of `queries`. Throws Error(io) or Error(corrupt) with nothing left in
@@ -29,8 +29,9 @@ class DiskInterleaver {
 
  private:
   struct Slot {
-    Slot(size_t stride, const format::PointFile& points, ReadBuffers buffers, uint32_t number)
-        : scratch(stride), reads(points, buffers, number) {}
+    Slot(size_t stride, const format::PointFile& points, const HotRows& hot, ReadBuffers buffers,
+         uint32_t number)
+        : scratch(stride), reads(points, hot, buffers, number) {}
     QueryScratch scratch;
     VectorReads reads;
     size_t query = 0;

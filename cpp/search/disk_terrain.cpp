@@ -21,20 +21,39 @@ const IndexParts& checked(const IndexParts& parts) {
                        "; the index is damaged, build or copy it again");
 }
 
-// The distinct ids of section hot, as many as fit. What a file says is compared here.
-std::vector<uint32_t> hot_points(const IndexParts& parts, uint64_t most) {
+// `points`, ascending, and the least other numbers, up to `most` in all.
+std::vector<uint32_t> filled_up(const std::vector<uint32_t>& points, const IndexParts& parts,
+                                uint64_t most) {
+  const uint64_t wanted = std::min(most, parts.meta.count);
+  std::vector<uint32_t> all;
+  all.reserve(std::max<uint64_t>(wanted, points.size()));
+  uint64_t others = wanted > points.size() ? wanted - points.size() : 0;
+  uint32_t next = 0;
+  const auto take_others_below = [&](uint64_t end) {
+    for (; others > 0 && next < end; --others) all.push_back(next++);
+  };
+  for (const uint32_t point : points) {
+    take_others_below(point);
+    all.push_back(point);
+    next = point + 1;
+  }
+  take_others_below(parts.meta.count);
+  return all;
+}
+
+}  // namespace
+
+std::vector<uint32_t> hottest_points(const IndexParts& parts, uint64_t most) {
   const std::span<const uint32_t> hot = parts.hot.as<uint32_t>();
   std::vector<uint32_t> points(
       hot.begin(), hot.begin() + static_cast<ptrdiff_t>(std::min<uint64_t>(most, hot.size())));
   std::sort(points.begin(), points.end());
   points.erase(std::unique(points.begin(), points.end()), points.end());
-  if (points.empty() || points.back() < parts.meta.count) return points;
+  if (points.empty() || points.back() < parts.meta.count) return filled_up(points, parts, most);
   throw Error::corrupt("section hot: names point " + std::to_string(points.back()) +
                        "; expected points below " + std::to_string(parts.meta.count) +
                        "; the index is damaged, build or copy it again");
 }
-
-}  // namespace
 
 DiskTerrain::DiskTerrain(const IndexParts& all, const format::PointFile& file)
     : parts(checked(all)), points(file), space(parts), entries(disk_entries(parts.meta.count)) {}
@@ -51,26 +70,46 @@ std::vector<uint32_t> disk_entries(uint64_t count) {
   return entries;
 }
 
-void load_hot_rows(DiskTerrain& terrain, uint64_t count, PageReader& reader) {
-  const format::NodeShape& shape = terrain.points.shape();
-  HotRows rows(hot_points(terrain.parts, count), terrain.parts.meta.degree, shape.has_ids);
-  const std::span<const uint32_t> points = rows.points();
+HotPart hot_row(const format::NodeShape& shape) {
+  return {RecordKind::node, 0, shape.row_bytes / uint32_t{sizeof(uint32_t)}, shape.has_ids};
+}
+
+HotPart hot_vector(const format::NodeShape& shape) {
+  // Records are whole words, so that the last one may be taken whole.
+  const uint32_t words = (shape.vector_bytes + 3) / 4;
+  return {RecordKind::vector, shape.vector_offset, words, shape.has_ids && shape.coupled};
+}
+
+HotRows load_hot(const format::PointFile& file, std::span<const uint32_t> points,
+                 const HotPart& part, PageReader& reader) {
+  const format::NodeShape& shape = file.shape();
+  HotRows rows(points, part.words, part.has_ids);
+  const auto place_of = [&](size_t i) {
+    return part.kind == RecordKind::node ? file.node(points[i]) : file.vector(points[i]);
+  };
   size_t asked = 0, under_way = 0;
   while (asked < points.size() || under_way > 0) {
-    for (; asked < points.size() && under_way < reader.slots(); ++asked, ++under_way)
-      reader.ask(RecordKind::node, points[asked], static_cast<uint32_t>(asked));
+    // Points that follow each other on a page come with one read.
+    while (asked < points.size() && under_way < reader.slots()) {
+      const size_t first = asked++;
+      reader.ask(part.kind, points[first], static_cast<uint32_t>(first));
+      while (asked < points.size() && place_of(asked).page == place_of(first).page) ++asked;
+      ++under_way;
+    }
     reader.send();
     for (const uint32_t slot : reader.wait()) {
-      const size_t i = reader.owner(slot);
-      const std::byte* const record = reader.pages(slot) + shape.nodes.offset_of(points[i]);
-      int64_t external = 0;
-      if (shape.has_ids) std::memcpy(&external, record + shape.id_offset, sizeof external);
-      rows.set(i, reinterpret_cast<const uint32_t*>(record), external);
+      const size_t first = reader.owner(slot);
+      for (size_t i = first; i < points.size() && place_of(i).page == place_of(first).page; ++i) {
+        const std::byte* const record = reader.pages(slot) + place_of(i).in_page;
+        int64_t external = 0;
+        if (part.has_ids) std::memcpy(&external, record + shape.id_offset, sizeof external);
+        rows.set(i, reinterpret_cast<const uint32_t*>(record + part.from), external);
+      }
       reader.release(slot);
       --under_way;
     }
   }
-  terrain.hot = std::move(rows);
+  return rows;
 }
 
 }  // namespace bigrain::search

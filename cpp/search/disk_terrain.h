@@ -37,7 +37,21 @@ inline constexpr uint32_t kPagesUnderWay = 32;
 inline constexpr uint64_t kMostEntries = 4096;
 std::vector<uint32_t> disk_entries(uint64_t count);
 
-// Reads the rows of the first `count` of parts.hot into terrain.hot.
-void load_hot_rows(DiskTerrain& terrain, uint64_t count, PageReader& reader);
+// As many points as fit: those of section hot first, then others; ascending. Throws Error(corrupt)
+// where the section names points that there are not.
+std::vector<uint32_t> hottest_points(const IndexParts& parts, uint64_t most);
+
+// What a record kept in memory takes: `words` of it, from byte `from` on.
+struct HotPart {
+  RecordKind kind;
+  uint32_t from, words;
+  bool has_ids;
+};
+HotPart hot_row(const format::NodeShape& shape);
+HotPart hot_vector(const format::NodeShape& shape);
+
+// Reads that part of the records of `points`, which are ascending.
+HotRows load_hot(const format::PointFile& file, std::span<const uint32_t> points,
+                 const HotPart& part, PageReader& reader);
 
 }  // namespace bigrain::search

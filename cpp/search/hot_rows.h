@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The rows of some points in memory, so that searches need not read them: adjacency is worth more
-// than vectors there (Gorgeous, arXiv 2508.15290).
+// than vectors there (Gorgeous, arXiv 2508.15290). Where all rows are in memory, vectors of some
+// points, as so many words: nothing here depends on what they say.
 #pragma once
 
 #include <cstddef>

@@ -16,8 +16,9 @@ size_t first_batch(uint32_t k) { return k + std::max<uint32_t>(2, k / 4); }
 
 }  // namespace
 
-VectorReads::VectorReads(const format::PointFile& points, ReadBuffers buffers, uint32_t slot)
-    : points_(points), buffers_(buffers), slot_(slot), rank_of_(buffers.count) {
+VectorReads::VectorReads(const format::PointFile& points, const HotRows& hot, ReadBuffers buffers,
+                         uint32_t slot)
+    : points_(points), hot_(hot), buffers_(buffers), slot_(slot), rank_of_(buffers.count) {
   free_.resize(buffers.count);
   std::iota(free_.rbegin(), free_.rend(), 0u);
 }
@@ -25,27 +26,50 @@ VectorReads::VectorReads(const format::PointFile& points, ReadBuffers buffers, u
 void VectorReads::start(const QuerySearch& search, QueryScratch& scratch) {
   candidates_.assign(search.candidates(scratch), Candidate{});
   wanted_ = std::min(first_batch(search.k()), candidates_.size());
-  submitted_ = arrived_ = 0;
-  rounds_ = 0;
+  begun_ = arrived_ = 0;
+  reads_ = rounds_ = 0;
 }
 
 bool VectorReads::advance(const QuerySearch& search, QueryScratch& scratch,
                           io::BlockReader& reader) {
-  if (arrived_ == wanted_) {
-    extend(search, scratch);
+  while (true) {
+    if (arrived_ == wanted_) extend(search, scratch);
     if (arrived_ == wanted_) return true;
+    const uint32_t before = reads_;
+    const bool was_idle = begun_ == arrived_;
+    while (begun_ < wanted_) {
+      if (take_hot(search, scratch)) continue;
+      if (free_.empty() || reader.in_flight() == reader.depth()) break;
+      const uint32_t buffer = free_.back();
+      const uint32_t id = scratch.greedy.pool.id(begun_);
+      const io::BlockRead read[] = {
+          points_.read_of(points_.vector(id), buffers_.at(buffer), tag(buffer))};
+      reader.submit(read);
+      free_.pop_back();
+      rank_of_[buffer] = static_cast<uint32_t>(begun_++);
+      ++reads_;
+    }
+    if (was_idle && reads_ > before) ++rounds_;
+    if (arrived_ < wanted_) return false;
   }
-  if (submitted_ == arrived_) ++rounds_;
-  const Pool& pool = scratch.greedy.pool;
-  while (submitted_ < wanted_ && !free_.empty() && reader.in_flight() < reader.depth()) {
-    const uint32_t buffer = free_.back();
-    const io::BlockRead read[] = {
-        points_.read_of(points_.vector(pool.id(submitted_)), buffers_.at(buffer), tag(buffer))};
-    reader.submit(read);
-    free_.pop_back();
-    rank_of_[buffer] = static_cast<uint32_t>(submitted_++);
-  }
-  return false;
+}
+
+// Takes the next candidate if its vector is in memory.
+bool VectorReads::take_hot(const QuerySearch& search, const QueryScratch& scratch) {
+  const uint32_t id = scratch.greedy.pool.id(begun_);
+  const size_t place = hot_.find(id);
+  if (place == HotRows::kNone) return false;
+  const bool has_id = points_.shape().has_ids && points_.shape().coupled;
+  measure(search, scratch, begun_++, hot_.row(place),
+          has_id ? hot_.external(place) : search.external_id(id));
+  return true;
+}
+
+void VectorReads::measure(const QuerySearch& search, const QueryScratch& scratch, size_t rank,
+                          const void* vector, int64_t external) {
+  candidates_[rank] = {search.distance(scratch.query, static_cast<const std::byte*>(vector)),
+                       external};
+  ++arrived_;
 }
 
 void VectorReads::take(const QuerySearch& search, const QueryScratch& scratch,
@@ -56,17 +80,14 @@ void VectorReads::take(const QuerySearch& search, const QueryScratch& scratch,
   const std::byte* pages = buffers_.at(buffer);
   points_.check(place, pages, done.result);
   const std::byte* record = pages + place.in_page;
-  Candidate& candidate = candidates_[rank];
-  candidate.here = true;
-  candidate.distance = search.distance(scratch.query, record + points_.vector_offset());
-  candidate.external = id;
+  int64_t external = 0;
   if (points_.shape().has_ids && points_.shape().coupled) {
-    std::memcpy(&candidate.external, record + points_.shape().id_offset, sizeof(int64_t));
+    std::memcpy(&external, record + points_.shape().id_offset, sizeof external);
   } else {
-    candidate.external = search.external_id(id);
+    external = search.external_id(id);
   }
+  measure(search, scratch, rank, record + points_.vector_offset(), external);
   free_.push_back(buffer);
-  ++arrived_;
 }
 
 // All that was wanted is here: what else could enter the answer?
@@ -101,8 +122,9 @@ QueryStats VectorReads::finish(const QuerySearch& search, QueryScratch& scratch,
   std::sort(scratch.external.begin(), scratch.external.end());
   scratch.ranked = static_cast<uint32_t>(i);
   QueryStats stats = search.finish(scratch, ids, distances);
-  const uint64_t bytes = uint64_t{submitted_} * buffers_.bytes_each;
-  stats.reads = static_cast<uint32_t>(submitted_);
+  const uint64_t bytes = uint64_t{reads_} * buffers_.bytes_each;
+  stats.reads = reads_;
+  stats.cache_hits = static_cast<uint32_t>(arrived_) - reads_;
   stats.bytes = static_cast<uint32_t>(std::min<uint64_t>(bytes, UINT32_MAX));
   stats.rounds = rounds_;
   return stats;

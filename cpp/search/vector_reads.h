@@ -15,6 +15,7 @@
 #include "bigrain/index.h"
 #include "format/point_file.h"
 #include "io/block_reader.h"
+#include "search/hot_rows.h"
 #include "search/nearest_k.h"
 #include "search/pool.h"
 #include "search/query_search.h"
@@ -31,7 +32,9 @@ struct ReadBuffers {
 
 class VectorReads {
  public:
-  VectorReads(const format::PointFile& points, ReadBuffers buffers, uint32_t slot);
+  // `hot`: vectors in memory, which are not read.
+  VectorReads(const format::PointFile& points, const HotRows& hot, ReadBuffers buffers,
+              uint32_t slot);
 
   // The walk of `scratch` has ended. Nothing is in flight.
   void start(const QuerySearch& search, QueryScratch& scratch);
@@ -49,20 +52,23 @@ class VectorReads {
  private:
   struct Candidate {
     float distance = 0;
-    bool here = false;
     int64_t external = 0;
   };
 
   uint64_t tag(size_t buffer) const { return uint64_t{slot_} << 32 | buffer; }
   void extend(const QuerySearch& search, const QueryScratch& scratch);
+  bool take_hot(const QuerySearch& search, const QueryScratch& scratch);
+  void measure(const QuerySearch& search, const QueryScratch& scratch, size_t rank,
+               const void* vector, int64_t external);
 
   const format::PointFile& points_;
+  const HotRows& hot_;
   ReadBuffers buffers_;
   uint32_t slot_;
   std::vector<Candidate> candidates_;  // in the order of scores
   std::vector<uint32_t> free_, rank_of_;
-  size_t wanted_ = 0, submitted_ = 0, arrived_ = 0;
-  uint32_t rounds_ = 0;
+  size_t wanted_ = 0, begun_ = 0, arrived_ = 0;  // of the candidates
+  uint32_t reads_ = 0, rounds_ = 0;
 };
 
 }  // namespace bigrain::search

@@ -127,7 +127,9 @@ class OnDisk {
     terrain_ = std::make_unique<search::DiskTerrain>(*parts_, *points_);
     if (hot_rows == 0) return;
     search::PageReader reader(*points_, readers_, search::kPagesUnderWay);
-    search::load_hot_rows(*terrain_, hot_rows, reader);
+    terrain_->hot =
+        search::load_hot(terrain_->points, search::hottest_points(terrain_->parts, hot_rows),
+                         search::hot_row(terrain_->points.shape()), reader);
   }
 
   const search::DiskTerrain& terrain() const { return *terrain_; }

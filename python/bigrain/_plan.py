@@ -38,14 +38,16 @@ class Residency(NamedTuple):
     """What of an index is in memory.
 
     mode: "memory", "vectors on disk" or "rows and vectors on disk". budget: bytes, None where there
-    is none. bytes: of what stays. hot_rows: rows in memory, of those on disk. entries: points where
-    a walk looks first. reason: in words. io: how the file is read, "" where it is not.
+    is none. bytes: of what stays. hot_rows: rows in memory, of those on disk. hot_vectors:
+    vectors in memory, where all rows are. entries: points where a walk looks first. reason: in
+    words. io: how the file is read, "" where it is not.
     """
 
     mode: str
     budget: int | None
     bytes: int
     hot_rows: int
+    hot_vectors: int
     entries: int
     reason: str
     io: str
@@ -103,6 +105,8 @@ class Plan:
             return [f"memory   everything ({where.reason})"]
         budget = "the least" if not where.budget else _size(where.budget)
         lines = [f"memory   {where.mode}, {_size(where.bytes)} of {budget} ({where.reason})"]
+        if where.hot_vectors:
+            lines.append(f"         {where.hot_vectors:,} hot vectors")
         if where.entries:
             lines.append(f"         {where.hot_rows:,} hot rows, {where.entries:,} entry points")
         return [*lines, f"reads    {where.io}"]

@@ -113,8 +113,8 @@ py::dict residency(const Index& self) {
   const Residency& plan = self.residency();
   return py::dict(py::arg("mode") = name_of(plan.mode), py::arg("budget") = plan.budget,
                   py::arg("bytes") = plan.bytes, py::arg("hot_rows") = plan.hot_rows,
-                  py::arg("entries") = plan.entries, py::arg("reason") = plan.reason,
-                  py::arg("io") = self.io());
+                  py::arg("hot_vectors") = plan.hot_vectors, py::arg("entries") = plan.entries,
+                  py::arg("reason") = plan.reason, py::arg("io") = self.io());
 }
 
 Index from_bytes(const py::buffer& data, const std::string& verify) {
