@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import struct
 from pathlib import Path
@@ -194,6 +195,9 @@ def test_files_that_are_something_else(prefix: Path) -> None:
             read_diskann(prefix)
     path.unlink()
     with pytest.raises(FileNotFoundError):
+        read_diskann(prefix)
+    os.mkfifo(path)
+    with pytest.raises(CorruptIndexError, match="not a regular file"):
         read_diskann(prefix)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import inspect
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,7 @@ def test_readme_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     vectors = np.random.default_rng(0).standard_normal((500, 16), dtype=np.float32)
     writers.write_vectors("base.fvecs", vectors)
     writers.write_vectors("queries.fvecs", vectors[:20])
+    shutil.copytree(ROOT / "tests" / "diskann", "diskann")
     ran = 0
     for line in block(README, "sh").splitlines():
         command, *arguments = shlex.split(line)

@@ -9,8 +9,8 @@ void DiskPoints::leave_rows(IndexParts& parts) {
     search::PageReader reader(points_, readers_, search::kPagesUnderWay);
     search::load_hot_rows(*terrain_, residency_.hot_rows, reader);
   }
-  for (Buffer* buffer :
-       {&parts.hot, &parts.pq_codebooks, &parts.signs, &parts.scales, &parts.projection}) {
+  for (Buffer* buffer : {&parts.hot, &parts.pq_rotation, &parts.pq_codebooks, &parts.signs,
+                         &parts.scales, &parts.projection}) {
     *buffer = {};
   }
 }

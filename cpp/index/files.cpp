@@ -32,6 +32,10 @@ SmallBytes small_bytes(const format::Layout& layout) {
       case sums:
       case pq_codes:
         break;
+      case pq_rotation:  // in half precision where it is used (quant/pq_query.h)
+        bytes.always += section.length / 2;
+        bytes.of_rows += section.length / 2;
+        break;
       case signs:
       case scales:
       case projection:

@@ -2,11 +2,13 @@
 #include "quant/pq_query.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 
 #include "bigrain/error.h"
 #include "quant/code_space.h"
 #include "quant/pq.h"
+#include "util/half.h"
 
 namespace bigrain::quant {
 
@@ -24,18 +26,34 @@ void check_size(const char* section, size_t found, uint64_t expected) {
                        "; build the index or copy its file again");
 }
 
+// Of numbers up to 1, as orthonormal columns hold.
+uint16_t nearest_half(float value) {
+  const float magnitude = std::fabs(value);
+  const uint16_t below = half_below(magnitude);
+  const float low = half_to_float(below), high = half_to_float(below + 1);
+  const bool up = high - magnitude < magnitude - low;
+  return static_cast<uint16_t>((below + (up ? 1 : 0)) | (std::signbit(value) ? 0x8000 : 0));
+}
+
 PqShape shape_of(const IndexMeta& meta) { return {meta.pq_dim, meta.pq_bytes, 8}; }
 
 }  // namespace
 
 PqSpace::PqSpace(const IndexParts& parts)
-    : meta_(parts.meta), rotation_(parts.pq_rotation.as<float>()), mean_(parts.mean.as<float>()) {
+    : meta_(parts.meta),
+      mean_(parts.mean.as<float>()),
+      minus_dot_(simd::active_kernels().distance_of(Metric::ip, Dtype::f16)) {
   const size_t dim = meta_.pq_dim;
-  check_size("pq_rotation", rotation_.size(), uint64_t{meta_.dim} * dim);
+  const std::span<const float> rotation = parts.pq_rotation.as<float>();
+  check_size("pq_rotation", rotation.size(), uint64_t{meta_.dim} * dim);
   check_size("mean", mean_.size(), meta_.dim);
   const std::span<const float> books = parts.pq_codebooks.as<float>();
   check_size("pq_codebooks", books.size(), dim * kPqCentroids);
   columns_.resize(books.size());
+  directions_.resize(rotation.size());
+  for (size_t k = 0; k < meta_.dim; ++k)
+    for (size_t j = 0; j < dim; ++j)
+      directions_[j * meta_.dim + k] = nearest_half(rotation[k * dim + j]);
   const PqShape shape = shape_of(meta_);
   for (size_t sub = 0; sub < shape.subs; ++sub) {
     const size_t first = shape.first(sub), length = shape.length(sub);
@@ -51,16 +69,16 @@ void PqQuery::prepare(const PqSpace& space, const void* query) {
   fill_tables(space);
 }
 
-// Coordinate by coordinate, so that lanes are columns and the order of sums is the same everywhere.
 void PqQuery::rotate(const PqSpace& space, const void* query) {
   const IndexMeta& meta = space.meta_;
   centred_.resize(meta.dim);
   load_centred(meta, meta.dtype == Dtype::f16 ? Dtype::f32 : meta.dtype, space.mean_, query,
                centred_);
-  rotated_.assign(meta.pq_dim, 0.0f);
-  const float* row = space.rotation_.data();
-  for (size_t k = 0; k < meta.dim; ++k, row += meta.pq_dim)
-    for (size_t j = 0; j < meta.pq_dim; ++j) rotated_[j] += centred_[k] * row[j];
+  rotated_.resize(meta.pq_dim);
+  for (size_t j = 0; j < meta.pq_dim; ++j) {
+    const uint16_t* const direction = space.directions_.data() + j * meta.dim;
+    rotated_[j] = -space.minus_dot_(centred_.data(), direction, meta.dim);
+  }
 }
 
 void PqQuery::fill_tables(const PqSpace& space) {

@@ -12,10 +12,12 @@
 #include <vector>
 
 #include "format/parts.h"
+#include "simd/kernels.h"
 
 namespace bigrain::quant {
 
-// What all queries of an index share. Borrows parts.pq_rotation and parts.mean.
+// What all queries of an index share. Borrows parts.mean alone. The rotation is kept in half
+// precision: it is read once per query, and its size and time halve (bench/LOG.md).
 class PqSpace {
  public:
   // Throws Error(corrupt) as PqCoder does.
@@ -23,13 +25,17 @@ class PqSpace {
 
   const IndexMeta& meta() const { return meta_; }
   // Bytes that are held beside the parts.
-  size_t memory() const { return columns_.size() * sizeof(float); }
+  size_t memory() const {
+    return columns_.size() * sizeof(float) + directions_.size() * sizeof(uint16_t);
+  }
 
  private:
   friend class PqQuery;
 
   IndexMeta meta_;
-  std::span<const float> rotation_, mean_;
+  std::span<const float> mean_;
+  simd::DistanceFn minus_dot_;
+  std::vector<uint16_t> directions_;  // the rotation's columns: pq_dim rows of dim binary16
   std::vector<float> columns_;  // codebooks, coordinate by coordinate: pq_dim rows of kPqCentroids
 };
 

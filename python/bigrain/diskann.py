@@ -25,7 +25,7 @@ import struct
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,7 +105,7 @@ def read_diskann(
     prefix = os.fspath(prefix).removesuffix("_disk.index")
     path = Path(f"{prefix}_disk.index")
     metric, dtype = _told(prefix, metric, dtype)
-    with path.open("rb") as file:
+    with _open(path) as file:
         shape = _shape(path, file.read(SECTOR), os.fstat(file.fileno()).st_size, dtype)
         longest = _longest(prefix, path, metric, shape)
         width = shape.dim - (longest is not None)
@@ -130,7 +130,7 @@ def _told(prefix: str, metric: Metric | None, dtype: str | None) -> tuple[Metric
                 f"metric: {prefix}_disk.index does not hold it; say 'l2', 'ip' or 'cosine'"
             )
         return metric, dtype or "float32"
-    with path.open("rb") as file:
+    with _open(path) as file:
         data = file.read(METADATA.size + 1)
     numbers = METADATA.unpack(data) if len(data) == METADATA.size else (len(DTYPES), 0, 0, 0)
     if numbers[0] >= len(DTYPES) or numbers[1] >= len(METRICS):
@@ -145,6 +145,13 @@ def _told(prefix: str, metric: Metric | None, dtype: str | None) -> tuple[Metric
     if metric not in (None, own_metric) and "ip" in (metric, own_metric):
         raise ValueError(f"metric: {path} says {own_metric}, found {metric!r}")
     return metric or own_metric, own_dtype
+
+
+def _open(path: Path) -> BinaryIO:
+    """The file; a pipe, which would make us wait, is none."""
+    if path.exists() and not path.is_file():
+        raise _damaged(path, "not a regular file")
+    return path.open("rb")
 
 
 def _damaged(path: Path, what: str) -> CorruptIndexError:
@@ -209,7 +216,7 @@ def _longest(prefix: str, path: Path, metric: str, shape: _Shape) -> float | Non
         if norm.exists():
             raise ValueError(f"metric: {norm.name} says that the index is one of 'ip'")
         return None
-    with norm.open("rb") as file:
+    with _open(norm) as file:
         data = file.read(13)
     longest = float(np.frombuffer(data[8:12].ljust(4, b"\0"), "<f4")[0])
     if len(data) != 12 or struct.unpack_from("<2I", data) != (1, 1) or not 0 < longest < np.inf:
@@ -224,7 +231,7 @@ def _scratch(shape: tuple[int, int], dtype: Any, folder: Any) -> Array:
         return np.asarray(np.memmap(file, dtype, "w+", shape=shape))
 
 
-def _blocks(path: Path, file: Any, shape: _Shape) -> Iterator[tuple[int, Array]]:
+def _blocks(path: Path, file: BinaryIO, shape: _Shape) -> Iterator[tuple[int, Array]]:
     """(first point, (points, record bytes) bytes) from sector 1 on."""
     group = shape.sectors * SECTOR
     per_group = max(1, shape.per_sector)
