@@ -157,7 +157,7 @@ def test_cancelled_and_with_other_vectors(base: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("vectors", "message"),
     [
-        ([], "no block came"),
+        (iter([]), "no block came"),
         (iter([np.ones((2, 3)), np.ones((2, 4))]), "block at row 2"),
         (np.full((5, 3), np.nan), "row 0 contains NaN"),
     ],
