@@ -52,6 +52,11 @@ class StoppingFileSystem final : public io::FileSystem {
   int sync_directory(const std::string& path) override {
     return next(), files_.sync_directory(path);
   }
+  int make_directory(const std::string& path) override { return files_.make_directory(path); }
+  int remove_directory(const std::string& path) override { return files_.remove_directory(path); }
+  int free_bytes(const std::string& path, uint64_t* bytes) override {
+    return files_.free_bytes(path, bytes);
+  }
   int list(const std::string& directory, std::vector<std::string>* names) override {
     return files_.list(directory, names);
   }

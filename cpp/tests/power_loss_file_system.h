@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <random>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -108,6 +109,12 @@ class PowerLossFileSystem final : public io::FileSystem {
     calls.push_back("sync_directory");
     durable_names_ = names_;
     pending_names_.clear();
+    return 0;
+  }
+  int make_directory(const std::string&) override { return -ENOTSUP; }
+  int remove_directory(const std::string&) override { return -ENOTSUP; }
+  int free_bytes(const std::string&, uint64_t* bytes) override {
+    *bytes = UINT64_MAX;
     return 0;
   }
   int list(const std::string&, std::vector<std::string>* names) override {
