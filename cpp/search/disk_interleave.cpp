@@ -8,24 +8,36 @@ namespace bigrain::search {
 
 namespace {
 
-// Queries under way, and reads of each: enough to fill a device of a million reads a second from
-// one thread, in 4 MiB of buffers (bench/LOG.md, "queries in flight").
+// Queries under way, and reads of each. 16 queries of some 12 reads are 190 under way: a million a
+// second where each takes 190 microseconds.
 constexpr size_t kSlots = 16, kReadsPerSlot = 32;
+// Buffers of a thread, so that long vectors do not take more; each query has one at least.
+constexpr size_t kArenaBytes = size_t{4} << 20;
 
 // One or all, so that readers are used again by searches of other sizes.
 size_t slots_for(size_t queries) { return queries == 1 ? 1 : kSlots; }
+
+size_t reads_each(size_t slots, size_t bytes_each) {
+  return std::clamp<size_t>(kArenaBytes / (slots * bytes_each), 1, kReadsPerSlot);
+}
+
+size_t reads_in_all(size_t queries, size_t bytes_each) {
+  return slots_for(queries) * reads_each(slots_for(queries), bytes_each);
+}
 
 }  // namespace
 
 DiskInterleaver::DiskInterleaver(const QuerySearch& search, const format::PointFile& points,
                                  const HotRows& hot, io::ReaderPool& readers, size_t queries)
     : search_(search),
-      reader_(readers.borrow(slots_for(queries) * kReadsPerSlot,
-                             slots_for(queries) * kReadsPerSlot * points.vector(0).bytes())) {
+      reader_(readers.borrow(
+          reads_in_all(queries, points.vector(0).bytes()),
+          reads_in_all(queries, points.vector(0).bytes()) * points.vector(0).bytes())) {
   const size_t slots = slots_for(queries), bytes_each = points.vector(0).bytes();
+  const size_t each = reads_each(slots, bytes_each);
   std::byte* memory = reader_->arena().data();
   for (size_t i = 0; i < slots; ++i) {
-    const ReadBuffers buffers{memory + i * kReadsPerSlot * bytes_each, bytes_each, kReadsPerSlot};
+    const ReadBuffers buffers{memory + i * each * bytes_each, bytes_each, each};
     slots_.push_back(
         std::make_unique<Slot>(search.stride(), points, hot, buffers, static_cast<uint32_t>(i)));
   }
