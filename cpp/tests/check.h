@@ -13,6 +13,12 @@
 
 #include "bigrain/error.h"
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define BIGRAIN_UNDER_SANITIZER 1
+#else
+#define BIGRAIN_UNDER_SANITIZER 0
+#endif
+
 namespace bigrain::check {
 
 void add_test(const char* name, void (*body)());

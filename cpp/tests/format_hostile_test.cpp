@@ -7,12 +7,6 @@
 #include "check.h"
 #include "format_fixture.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define BIGRAIN_UNDER_SANITIZER 1
-#else
-#define BIGRAIN_UNDER_SANITIZER 0
-#endif
-
 namespace bigrain {
 namespace {
 
