@@ -124,7 +124,9 @@ extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max
   raw.section_count = std::min(raw.section_count, format::kMaxSections);
   for (uint32_t i = 0; i < raw.section_count; ++i) {
     const format::RawSection& section = raw.sections[i];
-    if (section.offset > size || section.length > size - section.offset) {
+    // Checksums of sections that lie on the header would change it.
+    if (section.offset < format::kHeaderBytes || section.offset > size ||
+        section.length > size - section.offset) {
       fixture::put_header(bytes, raw);
       std::memcpy(data, bytes.data(), size);
       return size;
