@@ -117,8 +117,9 @@ $(STAMPS)/package: $(STAMPS)/tools $(PACKAGE)
 	@touch $@
 
 # Only what else development needs: the package itself is current already.
-$(STAMPS)/dev: pyproject.toml | $(STAMPS)/package
+$(STAMPS)/dev: pyproject.toml tests/requirements.txt | $(STAMPS)/package
 	@echo "installing what tests and linters need into $(VENV)"
+	@$(PIP) -r tests/requirements.txt
 	@$(PIP) $(PACKAGE_FLAGS) ".[bench,dev]"
 	@touch $@
 
