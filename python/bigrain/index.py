@@ -32,6 +32,7 @@ from bigrain._checks import (
 )
 from bigrain._from_graph import GraphTaker
 from bigrain._memory import ALL, Memory, check_memory
+from bigrain._multi import MultiSearcher
 from bigrain._progress import Progress, reporting
 from bigrain._results import DetailedResult, SearchResult, SearchStats, TuneReport
 from bigrain._set_codes import CodesTaker
@@ -41,7 +42,7 @@ Out = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
 Self = TypeVar("Self", bound="Index")
 
 
-class Index(GraphTaker, CodesTaker):
+class Index(GraphTaker, CodesTaker, MultiSearcher):
     """A Vamana graph over 8-bit codes, with the full vectors that decide the answer.
 
     Make one with `Index.build` or `Index.open`. `search`, `save`, `validate` and everything that
