@@ -179,7 +179,8 @@ def spawn(body: Callable[..., Any], world: int, *args: Any) -> list[Any]:
         torch.multiprocessing.ProcessRaisedException: with the trace of the process that failed.
     """
     with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(_worker, (body, world, folder, args), nprocs=world)  # type: ignore
+        arguments = (body, world, folder, args)
+        torch.multiprocessing.spawn(_worker, arguments, nprocs=world)  # type: ignore
         return [pickle.loads((Path(folder) / str(rank)).read_bytes()) for rank in range(world)]
 
 
