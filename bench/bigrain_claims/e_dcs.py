@@ -86,10 +86,10 @@ def train(
     group = dist.group.WORLD if dist.is_initialized() else None
     rank, world = (dist.get_rank(), dist.get_world_size()) if group else (0, 1)
     encoder = tier_s.StaticBag(seed=seed).to(device)
-    rates = (
+    optimizers: list[Any] = [
         torch.optim.SparseAdam(list(encoder.bag.parameters())),
         torch.optim.Adam(encoder.linear.parameters()),
-    )
+    ]
     moved = 0
     for step, batch in enumerate(order):
         rows = batch.reshape(world, -1)[rank]
@@ -99,7 +99,7 @@ def train(
         encoder.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
         moved = average(encoder, group)
-        for optimizer in rates:
+        for optimizer in optimizers:
             # the tenth of the steps rises, as tier_s.train has it
             rise, rest = (step + 1) / (STEPS / 10), (STEPS - step) / (STEPS * 0.9)
             optimizer.param_groups[0]["lr"] = RATE * min(rise, rest)

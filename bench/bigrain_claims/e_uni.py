@@ -45,8 +45,8 @@ CLAIM = Claim(
         "the teacher-only to the clicks-only model on test queries, at equal steps."
     ),
     control=(
-        "The joint model with the same weight and the teacher's scores exchanged between items: "
-        "must lie below the line."
+        "The joint model of weight 1 with the teacher's scores exchanged between items: must lie "
+        "below the line."
     ),
     arms=(KD, CLICK, *JOINT, SHUFFLED),
     seeds=5,
