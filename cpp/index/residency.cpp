@@ -50,7 +50,8 @@ Residency plan_residency(const IndexMeta& meta, const format::NodeShape& shape,
   const uint64_t small_bytes = small.always + small.of_rows;
   Residency plan;
   plan.budget = budget;
-  plan.bytes = small_bytes + sizes.codes + sizes.rows + sizes.vectors + sizes.ids;
+  plan.bytes = small_bytes + sizes.codes + sizes.rows + sizes.vectors + sizes.ids +
+               (meta.pq_given ? sizes.pq_codes : 0);
   plan.reason = "everything fits the budget";
   if (budget == kAllMemory || plan.bytes <= budget) return plan;
 
