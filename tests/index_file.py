@@ -38,7 +38,7 @@ KINDS = {
     16: "pq_codes",
     17: "hot",
 }
-HAS_IDS = 1  # a flag
+HAS_IDS, PQ_GIVEN = 1, 2  # flags
 
 # name -> (offset, struct format)
 FIELDS = {

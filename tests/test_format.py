@@ -26,13 +26,13 @@ def intact() -> list[bytes]:
 
 def test_other_versions_are_refused_by_name(intact: list[bytes], tmp_path: Path) -> None:  # F11
     path = tmp_path / "x.bigrain"
-    for major, minor in ((1, 3), (2, 0), (65535, 65535)):
+    for major, minor in ((1, 4), (2, 0), (65535, 65535)):
         data = bytearray(intact[0])
         index_file.put(data, FIELDS["major"], major)
         index_file.put(data, FIELDS["minor"], minor)
         index_file.seal_header(data)
         path.write_bytes(data)
-        message = f"format version {major}.{minor}, this Bigrain reads up to 1.2"
+        message = f"format version {major}.{minor}, this Bigrain reads up to 1.3"
         assert message in refusal(path)
         with pytest.raises(CorruptIndexError, match=message):
             Index.describe(path)
@@ -117,7 +117,7 @@ def save_to(path: Path, index: Index) -> Path:
     return path
 
 
-@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("version", ["1.0", "1.1", "1.3"])
 def test_golden_files_open_and_answer(version: str, tmp_path: Path) -> None:  # F11
     answers = json.loads((GOLDEN / f"v{version}.json").read_text())
     assert sorted(answers) == sorted(path.name for path in GOLDEN.glob(f"v{version}-*.bigrain"))
@@ -138,6 +138,9 @@ def test_golden_files_open_and_answer(version: str, tmp_path: Path) -> None:  # 
             assert found.ids.tolist() == expected["ids"]
             distances = np.asarray(expected["distances"], np.float32)
             np.testing.assert_allclose(found.distances, distances, rtol=1e-5, atol=1e-6)
+        if version >= "1.3":
+            found = Index.open(path, memory="min").search(queries, 5, width=64)
+            np.testing.assert_array_equal(found.ids, expected["ids"])
         # Saved anew it is a file of today, with the same content.
         again = Index.open(save_to(tmp_path / name, index))
         np.testing.assert_array_equal(again.search(queries, 5, width=64).ids, expected["ids"])

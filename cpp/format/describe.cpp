@@ -68,6 +68,9 @@ std::string describe(io::FileSystem& files, const std::string& path) {
   object.number("entry", meta.entry);
   object.number("code_dim", meta.code_dim);
   object.number("code_stride", code_stride(meta.code_dim));
+  object.number("pq_bytes", meta.pq_bytes);
+  object.number("pq_dim", meta.pq_dim);
+  object.raw("pq_given", meta.pq_given ? "true" : "false");
   object.number("build_width", meta.build_width);
   object.raw("alpha", digits_of(meta.alpha));
   object.number("seed", meta.seed);

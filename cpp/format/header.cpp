@@ -58,8 +58,13 @@ void check_constants(const RawHeader& raw) {
   if (raw.endian_marker != kEndianMarker) {
     throw Error::corrupt("header: the byte-order marker is not 0x01020304");
   }
-  const uint32_t known_flags = raw.minor >= kMinorNodes && raw.count > 0 ? kFlagIds : 0;
+  uint32_t known_flags = 0;
+  if (raw.minor >= kMinorNodes && raw.count > 0) known_flags |= kFlagIds;
+  if (raw.minor >= kMinorPqGiven && raw.count > 0 && raw.pq_bytes > 0) known_flags |= kFlagPqGiven;
   if ((raw.flags & ~known_flags) != 0) throw Error::corrupt("header: unknown flags are set");
+  if (raw.minor == kMinorPqGiven && (raw.flags & kFlagPqGiven) == 0) {
+    throw Error::corrupt("header: version 1.3 without the flag that makes it more than 1.2");
+  }
   if (raw.rotation_rounds != kRotationRounds) {
     throw Error::corrupt("header: the number of rotation rounds is " +
                          std::to_string(raw.rotation_rounds) + ", expected " +
@@ -91,7 +96,8 @@ IndexMeta meta_of(const RawHeader& raw) {
           .bound_ratio = raw.bound_ratio,
           .bound_offset = raw.bound_offset,
           .pq_bytes = raw.pq_bytes,
-          .pq_dim = raw.pq_dim};
+          .pq_dim = raw.pq_dim,
+          .pq_given = (raw.flags & kFlagPqGiven) != 0};
 }
 
 void check_code_stride(const RawHeader& raw, const IndexMeta& meta) {
@@ -186,7 +192,7 @@ RawHeader encode_header(const Header& header) {
   raw.major = header.major;
   raw.minor = header.minor;
   raw.endian_marker = kEndianMarker;
-  raw.flags = header.has_ids ? kFlagIds : 0;
+  raw.flags = (header.has_ids ? kFlagIds : 0) | (meta.pq_given ? kFlagPqGiven : 0);
   raw.file_length = header.layout.file_length;
   raw.count = meta.count;
   raw.dim = meta.dim;

@@ -20,7 +20,8 @@ namespace bigrain::format {
 // hold them.
 using PqEncoder = std::function<void(uint64_t first, std::span<std::byte> codes)>;
 
-// Which of the large parts are held in memory; the small ones always are.
+// Which of the large parts are held in memory; the small ones always are, and where everything
+// else is, PQ codes that were given.
 struct Keep {
   bool graph = true, vectors = true, ids = true, codes = true;
   bool pq_codes = false, sums = false;  // for pages read later

@@ -48,6 +48,9 @@ struct IndexMeta {
   float bound_ratio = 0, bound_offset = 0;
   uint32_t pq_bytes = 0;  // m, bytes of a PQ code; 0: there are none
   uint32_t pq_dim = 0;    // dimensions that are cut into m sub-vectors, m to dim
+  // They are not of this library's making (Index::set_codes): vectors are coded without the mean
+  // subtracted, and the codes need not be those of the vectors.
+  bool pq_given = false;
 };
 inline constexpr float kMaxBoundRatio = 16.0f;
 inline constexpr uint32_t kPqCentroids = 256;
@@ -76,7 +79,7 @@ struct IndexParts {
   // Product-quantized codes, for searches that may hold little in memory (quant/opq.h).
   Buffer pq_rotation;   // dim x pq_dim float32, orthonormal columns
   Buffer pq_codebooks;  // the centroids: pq_dim x kPqCentroids float32 in all
-  Buffer pq_codes;      // n x pq_bytes, or empty: save() makes them from the vectors
+  Buffer pq_codes;      // n x pq_bytes; or empty: save() makes them, unless they were given
   Buffer hot;           // uint32 point numbers whose rows searches read most, hottest first
   Buffer sums;          // uint32 per page of records, where pages are read later; else empty
   // Derived, in no file: the fast layout (quant/neighbour_blocks.h), or empty, and its unit.

@@ -54,7 +54,7 @@ Header read_header(const Source& source, Verify verify) {
   return decode_header(raw, available, source.size, verify);
 }
 
-bool is_kept(SectionKind kind, const Keep& keep) {
+bool is_kept(SectionKind kind, const Keep& keep, const IndexMeta& meta) {
   switch (kind) {
     case SectionKind::graph:
       return keep.graph;
@@ -65,7 +65,7 @@ bool is_kept(SectionKind kind, const Keep& keep) {
     case SectionKind::codes:
       return keep.codes;
     case SectionKind::pq_codes:
-      return keep.pq_codes;
+      return keep.pq_codes || (meta.pq_given && keep.everything());
     case SectionKind::sums:
       return keep.sums;
     default:
@@ -137,7 +137,8 @@ class SectionReader {
 
   void read(const Section& section, uint32_t expected_crc) {
     const bool records = section.kind == SectionKind::nodes || section.kind == SectionKind::fulls;
-    const bool kept = records ? wants_records(section.kind) : is_kept(section.kind, keep_);
+    const bool kept =
+        records ? wants_records(section.kind) : is_kept(section.kind, keep_, parts_.meta);
     // Sums are compared with the pages that came before them.
     if (!kept && verify_ != Verify::full) return monitor_.advance(section.length);
     const uint32_t crc = records ? read_records(section)
@@ -289,7 +290,7 @@ std::unique_ptr<IndexParts> read_parts(const Source& source, const Header& heade
     const SectionKind section = header.layout.sections[i].kind;
     reader.read(header.layout.sections[i], header.section_crcs[i]);
     for (const SectionKind kind : contents_of(section, shape)) {
-      if (!is_kept(kind, keep)) continue;
+      if (!is_kept(kind, keep, parts->meta)) continue;
       if (verify == Verify::full || is_small(kind)) check_section(*parts, kind, monitor);
     }
   }

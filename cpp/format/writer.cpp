@@ -144,6 +144,7 @@ void write_all(const IndexParts& parts, const PqEncoder& encode, const Header& h
 Header header_of(const IndexParts& parts) {
   Header header;
   header.meta = parts.meta;
+  header.minor = minor_of(parts.meta);
   header.has_ids = parts.ids.size() > 0;
   header.layout = checked_layout(parts);
   return header;

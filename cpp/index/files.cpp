@@ -18,7 +18,7 @@ namespace bigrain {
 
 namespace {
 
-SmallBytes small_bytes(const format::Layout& layout) {
+SmallBytes small_bytes(const IndexMeta& meta, const format::Layout& layout) {
   using enum format::SectionKind;
   SmallBytes bytes;
   for (const format::Section& section : layout.sections) {
@@ -31,20 +31,25 @@ SmallBytes small_bytes(const format::Layout& layout) {
       case fulls:
       case sums:
       case pq_codes:
+        continue;
+      case pq_rotation:  // of the library's own making: in half precision (quant/pq_query.h)
+        bytes.adjacency += meta.pq_given ? section.length : section.length / 2;
         break;
-      case pq_rotation:  // in half precision where it is used (quant/pq_query.h)
-        bytes.always += section.length / 2;
-        bytes.of_rows += section.length / 2;
+      case pq_codebooks:
+        bytes.adjacency += section.length;
         break;
       case signs:
       case scales:
       case projection:
+        bytes.vectors += section.length;
+        break;
       case hot:
-        bytes.of_rows += section.length;
         break;
       default:
-        bytes.always += section.length;
+        bytes.vectors += section.length;
+        bytes.adjacency += section.length;
     }
+    bytes.memory += section.length;
   }
   return bytes;
 }
@@ -102,7 +107,7 @@ Index Index::open(const std::string& path, const OpenParams& params, Monitor& mo
   const format::Header header = format::read_header(files, path);
   const format::NodeShape shape = format::node_shape(header.meta, header.has_ids);
   Residency residency =
-      plan_residency(header.meta, shape, small_bytes(header.layout), params.memory);
+      plan_residency(header.meta, shape, small_bytes(header.meta, header.layout), params.memory);
   if (residency.mode == SearchMode::memory) return everything();
   if (header.minor < format::kMinorNodes) {
     throw Error::not_supported("'" + path + "' has format " + std::to_string(header.major) + "." +

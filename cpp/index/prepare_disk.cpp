@@ -41,15 +41,36 @@ search::GraphView graph_of(const IndexParts& parts) {
   return {parts.graph.as<uint32_t>().data(), parts.meta.degree, parts.meta.count};
 }
 
-Buffer permuted(const Buffer& from, std::span<const uint32_t> order) {
-  Buffer to(from.size());
-  if (from.size() == 0) return to;
-  const size_t bytes = from.size() / order.size();
-  for (size_t i = 0; i < order.size(); ++i) {
-    std::memcpy(to.data() + i * bytes, from.data() + order[i] * bytes, bytes);
+// Moves whole records, cycle by cycle, so that one of them is held beside the buffer.
+class Permuter {
+ public:
+  // most_bytes: of a record. All that can throw.
+  Permuter(std::span<const uint32_t> order, size_t most_bytes)
+      : order_(order), moved_(order.size()), held_(most_bytes) {}
+
+  void apply(Buffer& buffer) noexcept {
+    if (buffer.size() == 0) return;
+    std::fill(moved_.begin(), moved_.end(), false);
+    const size_t bytes = buffer.size() / order_.size();
+    const auto record = [&](size_t i) { return buffer.data() + i * bytes; };
+    for (size_t first = 0; first < order_.size(); ++first) {
+      if (moved_[first]) continue;
+      std::memcpy(held_.data(), record(first), bytes);
+      size_t to = first;
+      for (; order_[to] != first; to = order_[to]) {
+        std::memcpy(record(to), record(order_[to]), bytes);
+        moved_[to] = true;
+      }
+      std::memcpy(record(to), held_.data(), bytes);
+      moved_[to] = true;
+    }
   }
-  return to;
-}
+
+ private:
+  std::span<const uint32_t> order_;
+  std::vector<bool> moved_;
+  std::vector<std::byte> held_;
+};
 
 // How often each point is expanded on the way to a sample of them.
 std::vector<uint32_t> count_visits(const IndexParts& parts, uint32_t threads, Monitor& monitor) {
@@ -84,13 +105,16 @@ void renumber(IndexParts& parts, std::span<const uint32_t> order) {
   IndexMeta& meta = parts.meta;
   std::vector<uint32_t> number(order.size());
   for (size_t i = 0; i < order.size(); ++i) number[order[i]] = static_cast<uint32_t>(i);
+  Permuter permuter(
+      order, std::max<size_t>({meta.degree * sizeof(uint32_t), code_stride(meta.code_dim),
+                               sizeof(int64_t), meta.dim * item_size(meta.dtype), meta.pq_bytes}));
   if (parts.ids.size() == 0) {
     parts.ids = Buffer(meta.count * sizeof(int64_t));
     const std::span<int64_t> ids = parts.ids.as<int64_t>();
     std::iota(ids.begin(), ids.end(), int64_t{0});
   }
   for (Buffer* buffer : {&parts.graph, &parts.codes, &parts.vectors, &parts.ids, &parts.pq_codes})
-    *buffer = permuted(*buffer, order);
+    permuter.apply(*buffer);
   // Padding is the vertex's own number and is renamed with it.
   for (uint32_t& id : parts.graph.as<uint32_t>()) id = number[id];
   meta.entry = number[meta.entry];
@@ -98,11 +122,16 @@ void renumber(IndexParts& parts, std::span<const uint32_t> order) {
   parts.blocks = {};
 }
 
-void order_for_pages(IndexParts& parts, Monitor& monitor) {
+std::vector<uint32_t> page_numbers(const IndexParts& parts, Monitor& monitor) {
   const uint32_t per_page = format::node_shape(parts.meta, true).nodes.per_page;
-  if (per_page == 1 || parts.meta.count == 0) return;
-  renumber(parts, graph::page_order(distances_of(parts, simd::active_kernels()), graph_of(parts),
-                                    parts.meta.entry, per_page, monitor));
+  if (per_page == 1 || parts.meta.count == 0) return {};
+  return graph::page_order(distances_of(parts, simd::active_kernels()), graph_of(parts),
+                           parts.meta.entry, per_page, monitor);
+}
+
+void order_for_pages(IndexParts& parts, Monitor& monitor) {
+  const std::vector<uint32_t> order = page_numbers(parts, monitor);
+  if (!order.empty()) renumber(parts, order);
 }
 
 void choose_hot(IndexParts& parts, uint32_t threads, Monitor& monitor) {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "format/parts.h"
 #include "util/monitor.h"
@@ -18,7 +19,11 @@ void prepare_disk(IndexParts& parts, uint32_t pq_bytes, uint32_t threads, Monito
 // external ids gets them: the old numbers. Does nothing where a page holds one record.
 void order_for_pages(IndexParts& parts, Monitor& monitor);
 
+// The order that it gives them; empty where it does nothing.
+std::vector<uint32_t> page_numbers(const IndexParts& parts, Monitor& monitor);
+
 // order[i]: the point that becomes number i. Drops hot points, and the fast layout's blocks.
+// Changes nothing where it throws.
 void renumber(IndexParts& parts, std::span<const uint32_t> order);
 
 // Fills parts.hot: points that walks expand most often, most often first.

@@ -45,12 +45,6 @@ void normalise(std::span<float> x) {
   scale_by(x, 1 / norm);
 }
 
-// The part of the mapping before centring.
-void load_normalised(Metric metric, Dtype dtype, const void* vector, std::span<float> out) {
-  load_vector(vector, dtype, out);
-  if (metric == Metric::cosine) normalise(out);
-}
-
 void subtract(std::span<const float> mean, std::span<float> x) {
   for (size_t j = 0; j < x.size(); ++j) x[j] -= mean[j];
 }
@@ -80,6 +74,11 @@ void load_vector(const void* vector, Dtype dtype, std::span<float> out) {
       for (size_t i = 0; i < out.size(); ++i) out[i] = half_to_float(values[i]);
     }
   }
+}
+
+void load_normalised(Metric metric, Dtype dtype, const void* vector, std::span<float> out) {
+  load_vector(vector, dtype, out);
+  if (metric == Metric::cosine) normalise(out);
 }
 
 void load_centred(const IndexParts& parts, const void* vector, std::span<float> out) {

@@ -61,7 +61,10 @@ void load_vector(const void* vector, Dtype dtype, std::span<float> out);
 // two rows such as `x` fits float32.
 void check_length(const char* name, size_t row, std::span<const float> x);
 
-// Reads one vector of an index, normalised under cosine, minus parts.mean.
+// Reads one vector, normalised under cosine.
+void load_normalised(Metric metric, Dtype dtype, const void* vector, std::span<float> out);
+
+// The same of an index, minus parts.mean.
 void load_centred(const IndexParts& parts, const void* vector, std::span<float> out);
 // The same for a vector that is not of the index, such as a query.
 void load_centred(const IndexMeta& meta, Dtype dtype, std::span<const float> mean,

@@ -28,7 +28,7 @@ constexpr size_t kRows = 20'480;
 constexpr size_t kDirectionRows = 8'192;
 // Of k-means; 25 give the same error to three digits.
 constexpr uint32_t kIterations = 12;
-// Rows centred and encoded at once: a few MiB of floats.
+// Rows loaded and encoded at once: a few MiB of floats.
 constexpr size_t kChunk = 8'192;
 
 const std::byte* row_of(const IndexParts& parts, uint64_t i) {
@@ -56,6 +56,7 @@ PqShape shape_of(const IndexMeta& meta) { return {meta.pq_dim, meta.pq_bytes, 8}
 
 void clear(IndexParts& parts) {
   parts.meta.pq_bytes = parts.meta.pq_dim = 0;
+  parts.meta.pq_given = false;
   parts.pq_rotation = {};
   parts.pq_codebooks = {};
   parts.pq_codes = {};
@@ -120,22 +121,28 @@ void fit_pq(IndexParts& parts, uint32_t bytes, uint32_t threads, Monitor& monito
   parts.pq_codebooks = buffer_of(trained.codebooks);
 }
 
+void load_for_pq(const IndexMeta& meta, Dtype dtype, std::span<const float> mean,
+                 const void* vector, std::span<float> out) {
+  if (meta.pq_given) return load_normalised(meta.metric, dtype, vector, out);
+  load_centred(meta, dtype, mean, vector, out);
+}
+
 PqCoder::PqCoder(const IndexParts& parts) : parts_(parts), opq_(opq_of(parts)) {}
 
 void PqCoder::encode(uint64_t first, std::span<std::byte> codes, uint32_t threads,
                      Monitor& monitor) const {
   const size_t dim = parts_.meta.dim, bytes = parts_.meta.pq_bytes, count = codes.size() / bytes;
   const size_t grain = std::max<size_t>(1, (size_t{1} << 16) / dim);  // rows of 256 KiB of floats
-  std::vector<float> centred(std::min(count, kChunk) * dim);
+  std::vector<float> rows(std::min(count, kChunk) * dim);
   for (size_t begin = 0; begin < count; begin += kChunk) {
-    const size_t rows = std::min(kChunk, count - begin);
-    parallel_for(rows, grain, threads, monitor, [&](size_t from, size_t to, uint32_t) {
+    const size_t chunk = std::min(kChunk, count - begin);
+    parallel_for(chunk, grain, threads, monitor, [&](size_t from, size_t to, uint32_t) {
       for (size_t i = from; i < to; ++i) {
-        load_centred(parts_, row_of(parts_, first + begin + i),
-                     std::span(centred).subspan(i * dim, dim));
+        load_for_pq(parts_.meta, parts_.meta.dtype, parts_.mean.as<float>(),
+                    row_of(parts_, first + begin + i), std::span(rows).subspan(i * dim, dim));
       }
     });
-    opq_.encode({centred.data(), rows, dim, Dtype::f32},
+    opq_.encode({rows.data(), chunk, dim, Dtype::f32},
                 reinterpret_cast<uint8_t*>(codes.data() + begin * bytes), threads, monitor);
   }
 }

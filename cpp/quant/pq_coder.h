@@ -38,6 +38,11 @@ inline constexpr uint32_t kPqCoordinates = 4;
 // every number of threads and every instruction set.
 void fit_pq(IndexParts& parts, uint32_t bytes, uint32_t threads, Monitor& monitor);
 
+// Reads one vector, as codes of `meta` see it before the rotation: less the mean, or, where they
+// were given, as it is.
+void load_for_pq(const IndexMeta& meta, Dtype dtype, std::span<const float> mean,
+                 const void* vector, std::span<float> out);
+
 // Makes codes; holds several times the memory of the rotation, for as long as encoding takes.
 class PqCoder {
  public:

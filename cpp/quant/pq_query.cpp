@@ -6,8 +6,8 @@
 #include <string>
 
 #include "bigrain/error.h"
-#include "quant/code_space.h"
 #include "quant/pq.h"
+#include "quant/pq_coder.h"
 #include "util/half.h"
 
 namespace bigrain::quant {
@@ -42,7 +42,7 @@ PqShape shape_of(const IndexMeta& meta) { return {meta.pq_dim, meta.pq_bytes, 8}
 PqSpace::PqSpace(const IndexParts& parts)
     : meta_(parts.meta),
       mean_(parts.mean.as<float>()),
-      minus_dot_(simd::active_kernels().distance_of(Metric::ip, Dtype::f16)) {
+      minus_dot_(simd::active_kernels().distance_of(Metric::ip, precision())) {
   const size_t dim = meta_.pq_dim;
   const std::span<const float> rotation = parts.pq_rotation.as<float>();
   check_size("pq_rotation", rotation.size(), uint64_t{meta_.dim} * dim);
@@ -50,10 +50,18 @@ PqSpace::PqSpace(const IndexParts& parts)
   const std::span<const float> books = parts.pq_codebooks.as<float>();
   check_size("pq_codebooks", books.size(), dim * kPqCentroids);
   columns_.resize(books.size());
-  directions_.resize(rotation.size());
-  for (size_t k = 0; k < meta_.dim; ++k)
-    for (size_t j = 0; j < dim; ++j)
-      directions_[j * meta_.dim + k] = nearest_half(rotation[k * dim + j]);
+  directions_ = Buffer(rotation.size() * item_size(precision()));
+  for (size_t k = 0; k < meta_.dim; ++k) {
+    for (size_t j = 0; j < dim; ++j) {
+      const float entry = rotation[k * dim + j];
+      const size_t to = j * meta_.dim + k;
+      if (meta_.pq_given) {
+        directions_.as<float>()[to] = entry;
+      } else {
+        directions_.as<uint16_t>()[to] = nearest_half(entry);
+      }
+    }
+  }
   const PqShape shape = shape_of(meta_);
   for (size_t sub = 0; sub < shape.subs; ++sub) {
     const size_t first = shape.first(sub), length = shape.length(sub);
@@ -71,19 +79,21 @@ void PqQuery::prepare(const PqSpace& space, const void* query) {
 
 void PqQuery::rotate(const PqSpace& space, const void* query) {
   const IndexMeta& meta = space.meta_;
-  centred_.resize(meta.dim);
-  load_centred(meta, meta.dtype == Dtype::f16 ? Dtype::f32 : meta.dtype, space.mean_, query,
-               centred_);
+  whole_.resize(meta.dim);
+  load_for_pq(meta, meta.dtype == Dtype::f16 ? Dtype::f32 : meta.dtype, space.mean_, query, whole_);
   rotated_.resize(meta.pq_dim);
+  const size_t stride = meta.dim * item_size(space.precision());
   for (size_t j = 0; j < meta.pq_dim; ++j) {
-    const uint16_t* const direction = space.directions_.data() + j * meta.dim;
-    rotated_[j] = -space.minus_dot_(centred_.data(), direction, meta.dim);
+    const std::byte* const direction = space.directions_.data() + j * stride;
+    rotated_[j] = -space.minus_dot_(whole_.data(), direction, meta.dim);
   }
 }
 
 void PqQuery::fill_tables(const PqSpace& space) {
   const PqShape shape = shape_of(space.meta_);
-  const bool inner_product = space.meta_.metric == Metric::ip;
+  const Metric metric = space.meta_.metric;
+  const bool inner_product =
+      metric == Metric::ip || (metric == Metric::cosine && space.meta_.pq_given);
   tables_.assign(subs_ * kPqCentroids, 0.0f);
   for (size_t sub = 0; sub < subs_; ++sub) {
     float* const table = tables_.data() + sub * kPqCentroids;

@@ -13,11 +13,13 @@
 
 #include "format/parts.h"
 #include "simd/kernels.h"
+#include "util/buffer.h"
 
 namespace bigrain::quant {
 
 // What all queries of an index share. Borrows parts.mean alone. The rotation is kept in half
-// precision: it is read once per query, and its size and time halve (bench/LOG.md).
+// precision: it is read once per query, and its size and time halve (bench/LOG.md). One that was
+// given stays as it is, so that scores are those that the codes were trained for.
 class PqSpace {
  public:
   // Throws Error(corrupt) as PqCoder does.
@@ -25,17 +27,17 @@ class PqSpace {
 
   const IndexMeta& meta() const { return meta_; }
   // Bytes that are held beside the parts.
-  size_t memory() const {
-    return columns_.size() * sizeof(float) + directions_.size() * sizeof(uint16_t);
-  }
+  size_t memory() const { return columns_.size() * sizeof(float) + directions_.size(); }
 
  private:
   friend class PqQuery;
 
+  Dtype precision() const { return meta_.pq_given ? Dtype::f32 : Dtype::f16; }
+
   IndexMeta meta_;
   std::span<const float> mean_;
   simd::DistanceFn minus_dot_;
-  std::vector<uint16_t> directions_;  // the rotation's columns: pq_dim rows of dim binary16
+  Buffer directions_;           // the rotation's columns: pq_dim rows of dim numbers
   std::vector<float> columns_;  // codebooks, coordinate by coordinate: pq_dim rows of kPqCentroids
 };
 
@@ -47,6 +49,8 @@ class PqQuery {
 
   // Scores as quant/code_space.h defines them, up to a constant that the query alone determines:
   // squared distances (of normalised vectors under cosine), or -2 <a, b>. codes: pq_bytes each.
+  // Codes that were given have the latter under cosine, too, since that is what training matches:
+  // what a code stands for is no unit vector, and its length is part of what was learned.
   void score(const uint8_t* codes, std::span<const uint32_t> ids, float* out) const;
 
  private:
@@ -54,7 +58,7 @@ class PqQuery {
   void fill_tables(const PqSpace& space);
 
   size_t subs_ = 0;
-  std::vector<float> centred_, rotated_;
+  std::vector<float> whole_, rotated_;
   std::vector<float> tables_;  // kPqCentroids per sub-vector
 };
 

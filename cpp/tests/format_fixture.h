@@ -39,6 +39,7 @@ struct Shape {
   uint32_t code_dim = 0;  // 0: dim; less: projected codes, and trials
   uint32_t pq_bytes = 0, pq_dim = 0;
   uint32_t hot = 0;
+  bool pq_given = false;
 
   uint32_t dim_of_codes() const { return code_dim == 0 ? dim : code_dim; }
 };
@@ -117,6 +118,7 @@ inline void fill_projection(IndexParts& parts, Random& random) {
 inline void fill_pq(const Shape& shape, IndexParts& parts, Random& random) {
   parts.meta.pq_bytes = shape.pq_bytes;
   parts.meta.pq_dim = shape.pq_dim;
+  parts.meta.pq_given = shape.pq_given;
   parts.pq_rotation = Buffer(size_t{shape.dim} * shape.pq_dim * sizeof(float));
   parts.pq_codebooks = Buffer(size_t{kPqCentroids} * shape.pq_dim * sizeof(float));
   parts.pq_codes = Buffer(shape.count * shape.pq_bytes);
@@ -189,6 +191,7 @@ inline std::vector<Shape> corpus(uint64_t count) {
   shapes.push_back({.dim = 150, .count = count, .code_dim = 56});
   shapes.push_back({.metric = Metric::cosine, .dtype = Dtype::f16, .dim = 7, .code_dim = 1});
   shapes.push_back({.dim = 24, .count = count, .pq_bytes = 5, .pq_dim = 16, .hot = 20});
+  shapes.push_back({.dim = 24, .count = count, .pq_bytes = 5, .pq_dim = 16, .pq_given = true});
   shapes.push_back(
       {.dim = 1'100, .count = 30, .degree = 4, .code_dim = 56, .pq_bytes = 8, .pq_dim = 8});
   shapes.push_back({.dim = 1'024, .count = 30, .degree = 4, .ids = false, .code_dim = 56});
@@ -208,8 +211,8 @@ inline bool same_arrays(const IndexParts& a, const IndexParts& b) {
          same_bytes(a.mean, b.mean) && same_bytes(a.signs, b.signs) &&
          same_bytes(a.scales, b.scales) && same_bytes(a.projection, b.projection) &&
          same_bytes(a.pq_rotation, b.pq_rotation) && same_bytes(a.pq_codebooks, b.pq_codebooks) &&
-         same_bytes(a.hot, b.hot) && a.trials.size() == b.trials.size() &&
-         a.tuning.size() == b.tuning.size() &&
+         (!a.meta.pq_given || same_bytes(a.pq_codes, b.pq_codes)) && same_bytes(a.hot, b.hot) &&
+         a.trials.size() == b.trials.size() && a.tuning.size() == b.tuning.size() &&
          (curve == 0 || std::memcmp(a.tuning.data(), b.tuning.data(), curve) == 0);
 }
 
@@ -217,7 +220,7 @@ inline bool same_meta(const IndexMeta& a, const IndexMeta& b) {
   return a.metric == b.metric && a.dtype == b.dtype && a.dim == b.dim && a.code_dim == b.code_dim &&
          a.count == b.count && a.degree == b.degree && a.entry == b.entry &&
          a.build_width == b.build_width && a.alpha == b.alpha && a.seed == b.seed &&
-         a.pq_bytes == b.pq_bytes && a.pq_dim == b.pq_dim;
+         a.pq_bytes == b.pq_bytes && a.pq_dim == b.pq_dim && a.pq_given == b.pq_given;
 }
 
 inline format::RawHeader header_of(const Bytes& bytes) {

@@ -119,8 +119,9 @@ TEST(other_versions_are_refused_by_name) {
     put_header(bytes, raw);
     return complaint(bytes);
   };
-  CHECK(contains(with_version(1, 3), "version 1.3, this Bigrain reads up to 1.2"));
-  CHECK(contains(with_version(2, 0), "version 2.0, this Bigrain reads up to 1.2"));
+  CHECK(contains(with_version(1, 3), "version 1.3 without the flag"));
+  CHECK(contains(with_version(1, 4), "version 1.4, this Bigrain reads up to 1.3"));
+  CHECK(contains(with_version(2, 0), "version 2.0, this Bigrain reads up to 1.3"));
   CHECK(contains(with_version(65'535, 65'535), "version 65535.65535"));
   CHECK(contains(with_version(0, 9), "no format version 0.9"));
 }
@@ -309,6 +310,26 @@ TEST(product_quantizers_and_hot_points) {
   CHECK_EQ(with_hot(40), "");
   CHECK(contains(with_hot(50), "section hot: entry 1 names vertex 50 of 50"));
   CHECK(contains(with_hot(0), "section hot: vertex 0 occurs more than once"));
+}
+
+// The flag of codes that were given, and the version that has it: both, for codes that are there.
+TEST(given_codes) {
+  Shape shape = kPaged;
+  shape.pq_given = true;
+  const auto with = [](const Shape& what, uint16_t minor, uint32_t flags) {
+    Bytes bytes = format::serialize(random_parts(what));
+    format::RawHeader raw = header_of(bytes);
+    raw.minor = minor;
+    raw.flags = flags;
+    put_header(bytes, raw);
+    return complaint(bytes);
+  };
+  CHECK_EQ(with(shape, 3, 3), "");
+  CHECK_EQ(with(kPaged, 2, 1), "");
+  CHECK(contains(with(shape, 2, 3), "unknown flags"));
+  CHECK(contains(with(kPaged, 3, 1), "version 1.3 without the flag"));
+  CHECK(contains(with({.dim = 13, .count = 50, .degree = 4}, 3, 3), "unknown flags"));
+  CHECK(contains(with({.dim = 13, .count = 0, .degree = 4}, 3, 2), "unknown flags"));
 }
 
 // What is used without further checks is checked whatever `verify` says.

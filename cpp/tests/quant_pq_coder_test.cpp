@@ -7,11 +7,14 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <numeric>
 #include <vector>
 
 #include "check.h"
 #include "graph_fixture.h"
+#include "quant/code_space.h"
+#include "quant/opq.h"
 #include "quant/pq_query.h"
 #include "util/half.h"
 
@@ -112,6 +115,76 @@ TEST(scores_are_those_of_decoded_codes) {
   make_codes(parts, 7);
   CHECK_EQ(parts.meta.pq_dim, 28u);
   check_scores(parts);
+}
+
+// Arrays as training would give them: of vectors as they are, in a rotation of no special kind.
+void give_codes(IndexParts& parts, uint32_t bytes, uint32_t columns) {
+  IndexMeta& meta = parts.meta;
+  quant::fit_pq(parts, meta.dim, 1, *std::make_unique<Monitor>());  // orthonormal columns
+  CHECK_EQ(meta.pq_dim, meta.dim);
+  std::vector<float> rotation;
+  for (size_t k = 0; k < meta.dim; ++k)
+    for (size_t j = 0; j < columns; ++j)
+      rotation.push_back(parts.pq_rotation.as<float>()[k * meta.dim + j]);
+  parts.pq_rotation = Buffer(rotation.size() * sizeof(float));
+  std::memcpy(parts.pq_rotation.data(), rotation.data(), parts.pq_rotation.size());
+  const std::vector<float> books = random_vectors(256, columns, 3);
+  parts.pq_codebooks = Buffer(books.size() * sizeof(float));
+  std::memcpy(parts.pq_codebooks.data(), books.data(), parts.pq_codebooks.size());
+  meta.pq_bytes = bytes;
+  meta.pq_dim = columns;
+  meta.pq_given = true;
+}
+
+// Codes as quant::Opq makes them of the vectors, bit by bit, and scores in float32 throughout.
+TEST(given_codes_are_of_vectors_as_they_are) {
+  for (const Metric metric : {Metric::l2, Metric::ip, Metric::cosine}) {
+    IndexParts parts = parts_of(900, 60, metric);
+    for (float& value : parts.vectors.as<float>()) value += 3;  // a mean to be forgotten
+    Monitor monitor;
+    quant::fit_mean(parts, 1, monitor);
+    give_codes(parts, 7, 40);
+    quant::encode_pq(parts, 1, monitor);
+    std::vector<float> rows(900 * 60);
+    for (size_t i = 0; i < 900; ++i) {
+      const std::span<float> row = std::span(rows).subspan(i * 60, 60);
+      quant::load_normalised(metric, Dtype::f32, parts.vectors.as<float>().data() + i * 60, row);
+    }
+    const std::span<const float> rotation = parts.pq_rotation.as<float>();
+    const std::span<const float> books = parts.pq_codebooks.as<float>();
+    const quant::Opq opq({rotation.begin(), rotation.end()}, 60,
+                         quant::Pq({40, 7, 8}, {books.begin(), books.end()}));
+    std::vector<uint8_t> codes(900 * 7);
+    opq.encode({rows.data(), 900, 60, Dtype::f32}, codes.data(), 1, monitor);
+    CHECK(std::memcmp(codes.data(), parts.pq_codes.data(), codes.size()) == 0);
+
+    const quant::PqSpace space(parts);
+    quant::PqQuery query;
+    query.prepare(space, parts.vectors.data());
+    std::vector<uint32_t> ids(900);
+    std::iota(ids.begin(), ids.end(), 0u);
+    std::vector<float> scores(900), decoded(rows.size());
+    query.score(parts.pq_codes.as<uint8_t>().data(), ids, scores.data());
+    opq.decode(codes.data(), 900, decoded.data(), 1, monitor);
+    double whole = 0, seen = 0;
+    for (size_t k = 0; k < 60; ++k) whole += double{rows[k]} * double{rows[k]};
+    for (size_t j = 0; j < 40; ++j) {
+      double sum = 0;
+      for (size_t k = 0; k < 60; ++k) sum += double{rows[k]} * double{rotation[k * 40 + j]};
+      seen += sum * sum;
+    }
+    for (size_t i = 0; i < 900; ++i) {
+      double product = 0, square = 0;
+      for (size_t k = 0; k < 60; ++k) {
+        const double x = double{rows[k]}, y = double{decoded[i * 60 + k]};
+        product += x * y;
+        square += (x - y) * (x - y);
+      }
+      // What lies outside the rotation's columns no code tells.
+      const double expected = metric == Metric::l2 ? square - (whole - seen) : -2 * product;
+      CHECK_NEAR(scores[i], expected, 1e-5 * (whole + std::abs(expected)));
+    }
+  }
 }
 
 TEST(the_same_bytes_for_every_number_of_threads) {

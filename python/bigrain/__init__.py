@@ -7,6 +7,7 @@ from bigrain._plan import CodeTrial, Plan, TunedCurve
 from bigrain._results import (
     CurvePoint,
     DetailedResult,
+    MultiResult,
     SearchResult,
     SearchStats,
     TuneReport,
@@ -21,6 +22,7 @@ __all__ = [
     "CurvePoint",
     "DetailedResult",
     "Index",
+    "MultiResult",
     "Plan",
     "SearchResult",
     "SearchStats",

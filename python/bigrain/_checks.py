@@ -74,7 +74,8 @@ def check_alpha(value: Any, metric: str) -> float:
     return number
 
 
-def _check_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
+def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
+    """Return `value` where it is one of `choices`."""
     if not isinstance(value, str):
         raise TypeError(f"{name}: expected one of {choices}, found {value!r}")
     if value not in choices:
@@ -84,22 +85,22 @@ def _check_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
 
 def check_metric(value: Any) -> Metric:
     """Return `value` where it names a metric."""
-    return cast(Metric, _check_choice(value, "metric", METRICS))
+    return cast(Metric, check_choice(value, "metric", METRICS))
 
 
 def check_builder(value: Any) -> Builder:
     """Return `value` where it names a way to build."""
-    return cast(Builder, _check_choice(value, "builder", BUILDERS))
+    return cast(Builder, check_choice(value, "builder", BUILDERS))
 
 
 def check_layout(value: Any) -> Layout:
     """Return `value` where it names a layout."""
-    return cast(Layout, _check_choice(value, "layout", LAYOUTS))
+    return cast(Layout, check_choice(value, "layout", LAYOUTS))
 
 
 def check_verify(value: Any) -> Verify:
     """Return `value` where it names a level of verification."""
-    return cast(Verify, _check_choice(value, "verify", VERIFY_LEVELS))
+    return cast(Verify, check_choice(value, "verify", VERIFY_LEVELS))
 
 
 def check_pq_bytes(value: Any, dim: int, count: int) -> int:

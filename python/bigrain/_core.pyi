@@ -20,6 +20,7 @@ class _Meta(TypedDict):
     code_dim: int
     code_stride: int
     pq_bytes: int
+    pq_given: bool
     seed: int
 
 class _Report(TypedDict):
@@ -100,6 +101,15 @@ class Index(metaclass=_Pybind11Type):
     def save(self, path: str | bytes, progress: _Progress) -> int: ...
     def to_bytes(self) -> bytes: ...
     def set_layout(self, layout: str, threads: int, progress: _Progress) -> None: ...
+    def set_codes(
+        self,
+        rotation: npt.NDArray[np.float32],
+        m: int,
+        codebooks: npt.NDArray[np.float32],
+        codes: npt.NDArray[np.uint8] | None,
+        threads: int,
+        progress: _Progress,
+    ) -> None: ...
     def search(
         self,
         queries: npt.NDArray[Any],

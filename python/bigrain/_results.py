@@ -25,6 +25,18 @@ class SearchResult(NamedTuple):
         return self.distances, self.ids
 
 
+class MultiResult(NamedTuple):
+    """What `Index.search_multi` found, nearest first: shapes (users, k), or (k,) for one user.
+
+    ids, distances: as in `SearchResult`. sources: int64, which of the user's vectors brought each
+    result; -1 where the id is -1.
+    """
+
+    ids: npt.NDArray[np.int64]
+    distances: npt.NDArray[np.float32]
+    sources: npt.NDArray[np.int64]
+
+
 class SearchStats(NamedTuple):
     """What each query cost: uint32 arrays of shape (rows,); (1,) for one 1-D query.
 

@@ -32,20 +32,23 @@ from bigrain._checks import (
 )
 from bigrain._from_graph import GraphTaker
 from bigrain._memory import ALL, Memory, check_memory
+from bigrain._multi import MultiSearcher
 from bigrain._progress import Progress, reporting
 from bigrain._results import DetailedResult, SearchResult, SearchStats, TuneReport
+from bigrain._set_codes import CodesTaker
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 Out = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
 Self = TypeVar("Self", bound="Index")
 
 
-class Index(GraphTaker):
+class Index(GraphTaker, CodesTaker, MultiSearcher):
     """A Vamana graph over 8-bit codes, with the full vectors that decide the answer.
 
     Make one with `Index.build` or `Index.open`. `search`, `save`, `validate` and everything that
-    only reads may run in any number of threads at once; `tune`, `set_layout` and `close` want the
-    index to themselves. All calls that take long release the GIL and stop within 0.3 s of Ctrl-C.
+    only reads may run in any number of threads at once; `tune`, `set_layout`, `set_codes` and
+    `close` want the index to themselves. All calls that take long release the GIL and stop within
+    0.3 s of Ctrl-C.
 
     The graph and its build follow DiskANN (Subramanya et al., NeurIPS 2019), batch-parallel as in
     ParlayANN (Manohar et al., PPoPP 2024), or without searches as in PiPNN (arXiv 2602.21247).

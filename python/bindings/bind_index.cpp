@@ -100,6 +100,20 @@ void set_layout(Index& self, const std::string& layout, uint32_t threads,
   run_watched(progress, [&](Monitor& monitor) { self.set_layout(wanted, threads, monitor); });
 }
 
+void set_codes(Index& self, const py::array& rotation, uint32_t subs, const py::array& codebooks,
+               const std::optional<py::array>& codes, uint32_t threads,
+               const py::object& progress) {
+  GivenCodes given{matrix_of(rotation, "rotation"), matrix_of(codebooks, "codebooks"), subs};
+  if (codes) {
+    if (!is_contiguous(*codes) || !codes->dtype().equal(py::dtype::of<uint8_t>()) ||
+        static_cast<uint64_t>(codes->size()) != self.parts().meta.count * subs) {
+      throw Error::invalid("codes: expected C-contiguous uint8, one code per vector");
+    }
+    given.codes = static_cast<const uint8_t*>(codes->data());
+  }
+  run_watched(progress, [&](Monitor& monitor) { self.set_codes(given, threads, monitor); });
+}
+
 Index open(const std::string& path, const std::string& verify, uint64_t memory,
            const std::string& io, const py::object& progress) {
   const OpenParams params{.verify = verify_of(verify), .memory = memory, .io = io};
@@ -196,13 +210,13 @@ void set_rows(Index& self, const py::array& points, const py::array& rows) {
 
 py::dict meta(const Index& self) {
   const IndexMeta& meta = self.parts().meta;
-  return py::dict(py::arg("metric") = name_of(meta.metric), py::arg("dtype") = name_of(meta.dtype),
-                  py::arg("dim") = meta.dim, py::arg("count") = meta.count,
-                  py::arg("degree") = meta.degree, py::arg("entry") = meta.entry,
-                  py::arg("build_width") = meta.build_width, py::arg("alpha") = meta.alpha,
-                  py::arg("code_dim") = meta.code_dim,
-                  py::arg("code_stride") = code_stride(meta.code_dim),
-                  py::arg("pq_bytes") = meta.pq_bytes, py::arg("seed") = meta.seed);
+  return py::dict(
+      py::arg("metric") = name_of(meta.metric), py::arg("dtype") = name_of(meta.dtype),
+      py::arg("dim") = meta.dim, py::arg("count") = meta.count, py::arg("degree") = meta.degree,
+      py::arg("entry") = meta.entry, py::arg("build_width") = meta.build_width,
+      py::arg("alpha") = meta.alpha, py::arg("code_dim") = meta.code_dim,
+      py::arg("code_stride") = code_stride(meta.code_dim), py::arg("pq_bytes") = meta.pq_bytes,
+      py::arg("pq_given") = meta.pq_given, py::arg("seed") = meta.seed);
 }
 
 py::dict part_bytes(const Index& self) {
@@ -277,6 +291,8 @@ void register_index(py::module_& module) {
       .def("set_tuning", &set_tuning, arg("rows"))
       .def("set_rows", &set_rows, arg("points"), arg("rows"))
       .def("trials", &trials)
+      .def("set_codes", &set_codes, py::arg("rotation"), py::arg("m"), py::arg("codebooks"),
+           py::arg("codes"), py::arg("threads"), py::arg("progress"))
       .def("meta", &meta)
       .def("part_bytes", &part_bytes)
       .def("vectors", &vectors)

@@ -35,7 +35,18 @@ SHAPES = {  # metric, dtype, dimension, vectors, dimension of the codes
         ("ip", "int8", 24, N, 1),
         ("ip", "float32", 9, 2, 4),
     ],
+    # Trained codes.
+    "1.3": [("l2", "float32", 6, N, None), ("cosine", "float16", 5, N, None)],
 }
+
+
+def train_codes(index: Index, dim: int) -> None:
+    """Give the index codes of two bytes, as if trained."""
+    random = np.random.default_rng(3)
+    rotation = np.linalg.qr(random.standard_normal((dim, dim)))[0][:, :4]
+    books = random.standard_normal((2, 256, 2)).astype(np.float32)
+    codes = random.integers(0, 256, (len(index), 2), np.uint8) if index.metric == "l2" else None
+    index.set_codes(codebooks=books, rotation=rotation.astype(np.float32), codes=codes)
 
 
 def vectors_of(dtype: str, dim: int, n: int, seed: int) -> Any:
@@ -54,6 +65,8 @@ def main(version: str) -> None:
         )
         if n > 2:
             index.tune(queries, k=K, recall=0.9)
+        if version == "1.3":
+            train_codes(index, dim)
         path = HERE / f"v{version}-{metric}-{dtype}-{n}.bigrain"
         index.save(path)
         found = index.search(queries, K, width=WIDTH)

@@ -46,6 +46,19 @@ struct SearchOutput {
   QueryStats* stats = nullptr;  // rows entries, or null
 };
 
+// Product-quantized codes from elsewhere. They are of the vectors as they are (under cosine:
+// normalised), without the mean subtracted: x rotation is cut into m sub-vectors, the first
+// columns mod m of them of one coordinate more, and byte j of a code names a centroid of sub-vector
+// j. Under ip and cosine, scores are inner products with what a code stands for; under l2
+// distances.
+struct GivenCodes {
+  MatrixView rotation;   // dim x columns, f32, orthonormal columns
+  MatrixView codebooks;  // f32: 256 centroids per sub-vector, one sub-vector after the other
+  uint32_t bytes = 0;    // m, 1 to columns
+  // n x m by points' numbers, which need not be nearest centroids; null: the vectors are encoded.
+  const uint8_t* codes = nullptr;
+};
+
 struct ValidationReport {
   uint64_t points = 0, edges = 0, unreachable = 0, empty_rows = 0;
   uint32_t max_degree = 0;
@@ -76,6 +89,12 @@ class Index {
   // open give, drops it. Throws Error(corrupt) on an id outside the graph.
   void set_layout(Layout layout, uint32_t threads, Monitor& monitor);
   Layout layout() const;
+
+  // Takes codes that were trained elsewhere in place of its own: those by which a search with rows
+  // on disk chooses what it reads. An index without such codes becomes one made for SSDs, as by
+  // BuildParams::pq_bytes: its points are renumbered, hot rows chosen. What searches in memory
+  // answer stays. An index of no points has none to take.
+  void set_codes(const GivenCodes& given, uint32_t threads, Monitor& monitor);
 
   // `queries` has the index's dtype; an index of f16 vectors is asked with f32.
   void search(const MatrixView& queries, const SearchParams& params, const SearchOutput& output,

@@ -31,7 +31,11 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from bigrain.eval.collections import StrPath
+from bigrain.train._tensors import rows_dot
 from bigrain.train.data import TrainingSet
+from bigrain.train.dist import average_gradients, mean_over_ranks
+from bigrain.train.gradcache import gradcache
+from bigrain.train.losses import align, uniform
 
 # fit(every=): a few seconds of a static encoder's steps, a few minutes of a transformer's.
 CHECKPOINT_STEPS = 200
@@ -128,6 +132,7 @@ def fit(
     progress: bool = False,
     weight_decay: float = 0.01,
     geometry: int | None = None,
+    amp: bool | None = None,
 ) -> dict[str, Any]:
     """Train an encoder in place and return `losses`, `loss` (their last tenth's mean), `seconds`.
 
@@ -157,6 +162,8 @@ def fit(
         clip: largest norm of the gradient; None leaves it.
         progress: show a bar (tqdm).
         weight_decay: AdamW's; 0.01 is its default.
+        amp: encode in bfloat16; None does so on CUDA where the card has it. Processors with
+            bfloat16 arithmetic gain as well.
         geometry: log `align` and `uniform` of the batch each so many steps.
 
     Raises:
@@ -169,6 +176,10 @@ def fit(
         raise ValueError(f"warmup, lr: expected 0 to 1 and above 0, found {warmup} and {lr}")
     rank, world = (dist.get_rank(group), dist.get_world_size(group)) if group else (0, 1)
     device = torch.device(device)
+    if amp is None:
+        amp = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    if chunk is not None and hasattr(encoder, "module"):
+        raise ValueError("chunk: GradCache needs the encoder itself; pass it with `group`")
     encoder.to(device).train()
     extra = list(loss.to(device).parameters()) if isinstance(loss, nn.Module) else []
     parameters = [p for p in [*encoder.parameters(), *extra] if p.requires_grad]
@@ -177,7 +188,7 @@ def fit(
     )
     if sampler is None:
         sampler = ShuffledBatches(len(data), batch_size, seed, rank=rank, world=world)
-    run = _Run(state, sampler, list(callbacks), loss, device, group, chunk, rank)
+    run = _Run(state, sampler, list(callbacks), loss, device, group, chunk, rank, amp)
     run.settings = {"steps": steps, "batch_size": batch_size, "lr": lr, "warmup": warmup,
                     "seed": seed, "rows": len(data), "world": world}  # fmt: skip
     devices = [device] if device.type == "cuda" else []
@@ -186,7 +197,7 @@ def fit(
         path = None if checkpoint is None else Path(f"{checkpoint}" + f".{rank}" * (world > 1))
         if path is not None and resume and path.exists():
             run.restore(path)
-        run.synchronise(parameters)
+        run.synchronise()
         run.trim_log()
         run.call("on_start")
         begin, batches = time.perf_counter(), run.batches()
@@ -210,17 +221,18 @@ class _Run:
 
     def __init__(
         self, state: State, sampler: Any, callbacks: list[Any], loss: Any,
-        device: torch.device, group: Any, chunk: int | None, rank: int,
+        device: torch.device, group: Any, chunk: int | None, rank: int, amp: bool,
     ) -> None:  # fmt: skip
         self.state, self.sampler, self.callbacks, self.loss = state, sampler, callbacks, loss
         self.device, self.group, self.chunk, self.rank = device, group, chunk, rank
         self.core = getattr(state.encoder, "module", state.encoder)
-        self.averages = group is not None and self.core is state.encoder
-        self.named = _named(loss)
+        self.named = named_by(loss)
         self.query_ids = state.data.query_ids() if "q_ids" in self.named else None
         self.parameters = [p for g in state.optimizer.param_groups for p in g["params"]]
-        bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        self.cast = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+        # What DistributedDataParallel wraps it averages itself; a loss's parameters it does not.
+        inner = set() if self.core is state.encoder else set(self.core.parameters())
+        self.averaged = [p for p in self.parameters if p not in inner]
+        self.cast = torch.autocast(device.type, torch.bfloat16, enabled=amp)
         self.file: Any = None
 
     def step(
@@ -232,13 +244,13 @@ class _Run:
         for part in state.optimizer.param_groups:
             part["lr"] = rate
         state.optimizer.zero_grad()
-        value = self._mean(self._backward(np.asarray(rows, np.int64)))
+        value = float(mean_over_ranks(self._backward(np.asarray(rows, np.int64)), self.group))
         if not np.isfinite(value):
             raise ValueError(
                 f"loss: {value} at step {state.step + 1}; lower lr, or look for texts or scores "
                 "that break it"
             )
-        self._average_gradients()
+        average_gradients(self.averaged, self.group)
         if clip is not None:
             nn.utils.clip_grad_norm_(self.parameters, clip)
         state.optimizer.step()
@@ -282,6 +294,8 @@ class _Run:
             self._move(self.core.tokenize(texts[1], "query")),
             self._move(self.core.tokenize(texts[0], "document")),
         ]
+        if self.chunk is not None:
+            return gradcache(self._embed, features, objective, self.chunk)
         value = objective(*map(self._embed, features))
         value.backward()  # type: ignore[no-untyped-call]
         return value.detach()
@@ -295,33 +309,15 @@ class _Run:
 
     def _log_geometry(self, q: Tensor, p: Tensor) -> None:
         if self.geometry:
-            pass
+            x, y = (nn.functional.normalize(v.detach()[:GEOMETRY_ROWS], dim=-1) for v in (q, p))
+            both = (uniform(x) + uniform(y)) / 2
+            self.state.log({"align": float(align(x, y)), "uniform": float(both)})
 
-    def _mean(self, value: Tensor) -> float:
-        if self.group is not None:
-            value = value.clone()
-            dist.all_reduce(value, group=self.group)
-            value = value / dist.get_world_size(self.group)
-        return float(value)
-
-    def _average_gradients(self) -> None:
-        """In one flat buffer; a parameter that this rank did not use counts as 0, as in DDP."""
-        if not self.averages:
-            return
-        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
-        flat = torch.cat([part.reshape(-1) for part in parts])
-        dist.all_reduce(flat, group=self.group)
-        flat /= dist.get_world_size(self.group)
-        for parameter, part in zip(
-            self.parameters, torch.split(flat, [p.numel() for p in parts]), strict=True
-        ):
-            parameter.grad = part.view_as(parameter).to(parameter.dtype)
-
-    def synchronise(self, parameters: list[Tensor]) -> None:
+    def synchronise(self) -> None:
         """Give every rank the first one's parameters."""
-        if self.averages:
-            for parameter in parameters:
-                first = dist.get_global_rank(self.group, 0)
+        if self.group is not None:
+            first = dist.get_global_rank(self.group, 0)
+            for parameter in self.parameters:
                 dist.broadcast(parameter.data, first, group=self.group)
 
     def batches(self) -> Iterator[npt.NDArray[np.int64]]:
@@ -412,14 +408,48 @@ class _Run:
             self.file.flush()
 
 
+def on_scores(loss: Callable[..., Tensor], **options: Any) -> Callable[..., Tensor]:
+    """Return `loss`, which takes scores, as one of embeddings that `fit` can call.
+
+    Args:
+        loss: `kd_kl` or `kd_listnet` (student, teacher), `margin_mse` (s_pos, s_neg, t_pos,
+            t_neg) or `triplet_hinge` (s_pos, s_neg) of `bigrain.train.losses`.
+        options: handed to it, such as tau_s=.
+
+    The student's scores are the products of a query with its positive and its own negatives.
+    """
+    names = inspect.signature(loss).parameters
+    taught = "teacher" in names or "t_pos" in names
+
+    def call(
+        q: Tensor, p: Tensor, n: Tensor | None, *, n_ids: Tensor | None = None,
+        scores: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        if n is None or (taught and scores is None):
+            raise ValueError(
+                "data: this loss needs negatives, and a teacher's scores to learn from"
+            )
+        student = rows_dot(q, torch.cat([p[:, None], n], 1))
+        mask = torch.ones_like(student, dtype=torch.bool)
+        if n_ids is not None:
+            mask[:, 1:] = n_ids >= 0
+        if "student" in names:
+            return loss(student, scores, mask=mask, **options)
+        parts = (student,) if scores is None or not taught else (student, scores)
+        sides = [side for part in parts for side in (part[:, 0], part[:, 1:])]
+        return loss(*sides, mask=mask[:, 1:], **options)
+
+    return call
+
+
 def _schedule(step: int, steps: int, warmup: float) -> float:
     """Share of the highest rate: up to 1 over the warm-up, then down to 0 past the last step."""
     rise = warmup * steps
     return min((step + 1) / rise if rise else 1.0, (steps - step) / (steps - rise))
 
 
-def _named(loss: Callable[..., Any]) -> set[str]:
-    """Which of the keyword arguments on offer a loss takes."""
+def named_by(loss: Callable[..., Any]) -> set[str]:
+    """Return which of the keyword arguments on offer a loss takes."""
     offered = {"p_ids", "n_ids", "rows", "scores"}
     call = loss.forward if isinstance(loss, nn.Module) else loss
     parameters = inspect.signature(call).parameters.values()
