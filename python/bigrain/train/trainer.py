@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from bigrain.eval.collections import StrPath
+from bigrain.train._tensors import rows_dot
 from bigrain.train.data import TrainingSet
 from bigrain.train.dist import average_gradients, mean_over_ranks
 from bigrain.train.gradcache import gradcache
@@ -225,7 +226,7 @@ class _Run:
         self.state, self.sampler, self.callbacks, self.loss = state, sampler, callbacks, loss
         self.device, self.group, self.chunk, self.rank = device, group, chunk, rank
         self.core = getattr(state.encoder, "module", state.encoder)
-        self.named = _named(loss)
+        self.named = named_by(loss)
         self.query_ids = state.data.query_ids() if "q_ids" in self.named else None
         self.parameters = [p for g in state.optimizer.param_groups for p in g["params"]]
         # What DistributedDataParallel wraps it averages itself; a loss's parameters it does not.
@@ -407,14 +408,48 @@ class _Run:
             self.file.flush()
 
 
+def on_scores(loss: Callable[..., Tensor], **options: Any) -> Callable[..., Tensor]:
+    """Return `loss`, which takes scores, as one of embeddings that `fit` can call.
+
+    Args:
+        loss: `kd_kl` or `kd_listnet` (student, teacher), `margin_mse` (s_pos, s_neg, t_pos,
+            t_neg) or `triplet_hinge` (s_pos, s_neg) of `bigrain.train.losses`.
+        options: handed to it, such as tau_s=.
+
+    The student's scores are the products of a query with its positive and its own negatives.
+    """
+    names = inspect.signature(loss).parameters
+    taught = "teacher" in names or "t_pos" in names
+
+    def call(
+        q: Tensor, p: Tensor, n: Tensor | None, *, n_ids: Tensor | None = None,
+        scores: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        if n is None or (taught and scores is None):
+            raise ValueError(
+                "data: this loss needs negatives, and a teacher's scores to learn from"
+            )
+        student = rows_dot(q, torch.cat([p[:, None], n], 1))
+        mask = torch.ones_like(student, dtype=torch.bool)
+        if n_ids is not None:
+            mask[:, 1:] = n_ids >= 0
+        if "student" in names:
+            return loss(student, scores, mask=mask, **options)
+        parts = (student,) if scores is None or not taught else (student, scores)
+        sides = [side for part in parts for side in (part[:, 0], part[:, 1:])]
+        return loss(*sides, mask=mask[:, 1:], **options)
+
+    return call
+
+
 def _schedule(step: int, steps: int, warmup: float) -> float:
     """Share of the highest rate: up to 1 over the warm-up, then down to 0 past the last step."""
     rise = warmup * steps
     return min((step + 1) / rise if rise else 1.0, (steps - step) / (steps - rise))
 
 
-def _named(loss: Callable[..., Any]) -> set[str]:
-    """Which of the keyword arguments on offer a loss takes."""
+def named_by(loss: Callable[..., Any]) -> set[str]:
+    """Return which of the keyword arguments on offer a loss takes."""
     offered = {"p_ids", "n_ids", "rows", "scores"}
     call = loss.forward if isinstance(loss, nn.Module) else loss
     parameters = inspect.signature(call).parameters.values()
