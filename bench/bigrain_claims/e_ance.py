@@ -162,7 +162,7 @@ class Lists:
             return {}
         mean = {f"{name}_s": float(np.mean([m[name] for m in self.made])) for name in SECONDS}
         stale = ((self.every or STEPS) - 1) / 2
-        found = {"list_recall": recall for recall in self.overlap}
+        found = {"list_recall": self.overlap[0]} if self.overlap else {}
         return {"refreshes": len(self.made), "staleness": stale, **found, **mean}
 
 
