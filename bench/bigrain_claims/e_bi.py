@@ -217,7 +217,7 @@ def judge(results: Sequence[ArmResult]) -> Verdict:
     rows = []
     for kind in KINDS:
         ours = (
-            f"{spread(cost[kind][0], 1)} candidates, {spread(cost[kind][1], 1)} reads; R@10 at 20 "
+            f"{_amount(cost[kind][0])} candidates, {_amount(cost[kind][1])} reads; R@10 at 20 "
             f"candidates {at_20[kind].mean():.4f}"
         )
         if kind != "OPQ":
@@ -235,6 +235,10 @@ def judge(results: Sequence[ArmResult]) -> Verdict:
         f"Locality over random batches for the second tier: {'yes' if local else 'no'}."
     )
     return Verdict(bool(won) and local, failed, rows, text)
+
+
+def _amount(cost: NDArray[np.float64]) -> str:
+    return spread(cost, 1) if np.isfinite(cost).all() else "more than tried"
 
 
 def _dense_row(results: Sequence[ArmResult], arm: str, test: Comparison | None) -> Row:
