@@ -152,8 +152,12 @@ def hard_negatives(
     there = mined.ids >= 0
     false = data.originals[mined.ids] == data.known[:, :1]
     rate = float((false & there).sum() / there.sum())
-    return mined.ids, {"false": rate, "refused": float(mined.dropped["denoise"]),
-                       "negatives": float(there.sum())}  # fmt: skip
+    anyone = rng.integers(0, len(documents), mined.ids.shape)  # where the judge left too few
+    return np.where(there, mined.ids, anyone), {
+        "false": rate,
+        "refused": float(mined.dropped["denoise"]),
+        "negatives": float(there.sum()),
+    }
 
 
 def calibrate(data: Data, seed: int) -> tuple[float, float]:
