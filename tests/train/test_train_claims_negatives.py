@@ -24,7 +24,7 @@ def plant(experiment: Any, means: dict[str, float], **figures: Any) -> list[Any]
             own = np.random.default_rng(seed + 1).normal(0, 0.02, 100)
             rr = means[arm] + luck - luck.mean() + own - own.mean()
             # Arms do not share all of it, or any difference would be sure.
-            rr += np.random.default_rng([seed, len(arm)]).normal(0, 0.0.2, 100)
+            rr += np.random.default_rng([seed, len(arm)]).normal(0, 0.002, 100)
             found = {"mrr@10": float(rr.mean()), **figures}
             runs.append(claim.ArmResult(experiment.CLAIM.id, arm, seed, found, {"rr@10": rr}))
     return runs
