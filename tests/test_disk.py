@@ -128,6 +128,31 @@ def test_plans(saved: Any) -> None:
         Index.open(path, memory=5000)
 
 
+def test_only_what_is_used_stays(tmp_path: Path) -> None:
+    index, path, queries = make(tmp_path / "x", n=2000, pq_bytes=20)
+    whole = index.plan().bytes
+    for given in (False, True):
+        if given:
+            index.set_codes(codebooks=np.zeros((8, 256, 5), np.float32))
+            index.save(path)
+        # 500 vectors less than everything: rows and codes are in memory, and vectors read from it.
+        budget = index.plan().total_bytes - 500 * 160
+        disk = Index.open(path, memory=budget)
+        where, parts = disk.plan().residency, disk.plan().bytes
+        assert where.mode == "vectors on disk"
+        assert where.hot_vectors > 0
+        assert parts["pq_codebooks"] == parts["pq_codes"] == 0
+        assert parts["codes"] == whole["codes"]
+        assert where.bytes <= budget
+        assert disk.plan().total_bytes <= where.bytes
+        check_same(index, disk, queries, width=40)
+        walk = Index.open(path, memory="min")
+        assert walk.plan().residency.mode == "rows and vectors on disk"
+        assert walk.plan().bytes["pq_codes"] == 2000 * (8 if given else 20)
+        # 64 bytes of entries are the walk's own.
+        assert walk.plan().total_bytes <= walk.plan().residency.bytes
+
+
 def test_hot_vectors_are_not_read(saved: Any) -> None:
     index, path, queries = saved
     expected = index.search(queries, width=40, stats=True).stats.full_distances

@@ -254,8 +254,6 @@ def test_forged_content_is_refused_or_harmless(intact: list[bytes], tmp_path: Pa
                 outcomes[verify] += 1
             except CorruptIndexError:
                 pass
-            except ValueError:  # a forged projection maps any query beyond float32
-                outcomes[verify] += 1
     assert outcomes["full"] < outcomes["header"]
 
 

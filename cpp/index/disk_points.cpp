@@ -18,11 +18,13 @@ void DiskPoints::leave_rows(IndexParts& parts) {
   }
 }
 
-void DiskPoints::keep_vectors(const IndexParts& parts) {
-  if (residency_.hot_vectors == 0) return;
-  search::PageReader reader(points_, readers_, search::kPagesUnderWay);
-  const std::vector<uint32_t> points = search::hottest_points(parts, residency_.hot_vectors);
-  hot_ = search::load_hot(points_, points, search::hot_vector(points_.shape()), reader);
+void DiskPoints::keep_vectors(IndexParts& parts) {
+  if (residency_.hot_vectors > 0) {
+    search::PageReader reader(points_, readers_, search::kPagesUnderWay);
+    const std::vector<uint32_t> points = search::hottest_points(parts, residency_.hot_vectors);
+    hot_ = search::load_hot(points_, points, search::hot_vector(points_.shape()), reader);
+  }
+  for (Buffer* buffer : {&parts.hot, &parts.pq_rotation, &parts.pq_codebooks}) *buffer = {};
 }
 
 }  // namespace bigrain

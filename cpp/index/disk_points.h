@@ -26,8 +26,9 @@ class DiskPoints {
   // Of the vectors, where rows are in memory.
   const search::HotRows& hot() const { return hot_; }
 
-  // Only vectors stay in the file: reads those that there is room for.
-  void keep_vectors(const IndexParts& parts);
+  // Only vectors stay in the file: reads those that there is room for, and drops what only walks
+  // over PQ codes read.
+  void keep_vectors(IndexParts& parts);
   // Rows stay in the file: prepares walks, reads hot rows, and drops what only memory's walks read.
   // `parts` is borrowed.
   void leave_rows(IndexParts& parts);

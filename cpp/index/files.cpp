@@ -31,22 +31,25 @@ SmallBytes small_bytes(const IndexMeta& meta, const format::Layout& layout) {
       case fulls:
       case sums:
       case pq_codes:
+        continue;
+      case pq_rotation:  // of the library's own making: in half precision (quant/pq_query.h)
+        bytes.adjacency += meta.pq_given ? section.length : section.length / 2;
         break;
-      case pq_rotation: {  // in half precision where it is used (quant/pq_query.h)
-        const uint64_t used = meta.pq_given ? section.length : section.length / 2;
-        bytes.always += used;
-        bytes.of_rows += section.length - used;
+      case pq_codebooks:
+        bytes.adjacency += section.length;
         break;
-      }
       case signs:
       case scales:
       case projection:
+        bytes.vectors += section.length;
+        break;
       case hot:
-        bytes.of_rows += section.length;
         break;
       default:
-        bytes.always += section.length;
+        bytes.vectors += section.length;
+        bytes.adjacency += section.length;
     }
+    bytes.memory += section.length;
   }
   return bytes;
 }

@@ -47,10 +47,9 @@ const char* name_of(SearchMode mode) {
 Residency plan_residency(const IndexMeta& meta, const format::NodeShape& shape,
                          const SmallBytes& small, uint64_t budget) {
   const Sizes sizes = sizes_of(meta, shape);
-  const uint64_t small_bytes = small.always + small.of_rows;
   Residency plan;
   plan.budget = budget;
-  plan.bytes = small_bytes + sizes.codes + sizes.rows + sizes.vectors + sizes.ids +
+  plan.bytes = small.memory + sizes.codes + sizes.rows + sizes.vectors + sizes.ids +
                (meta.pq_given ? sizes.pq_codes : 0);
   plan.reason = "everything fits the budget";
   if (budget == kAllMemory || plan.bytes <= budget) return plan;
@@ -58,7 +57,7 @@ Residency plan_residency(const IndexMeta& meta, const format::NodeShape& shape,
   // Ids lie beside the vectors where these are read.
   const uint64_t ids = shape.coupled ? 0 : sizes.ids;
   plan.mode = SearchMode::vectors;
-  plan.bytes = small_bytes + sizes.sums + sizes.codes + sizes.rows + ids;
+  plan.bytes = small.vectors + sizes.sums + sizes.codes + sizes.rows + ids;
   plan.reason = "codes and rows fit the budget, vectors do not";
   if (plan.bytes <= budget) {
     const uint64_t each = search::HotRows::bytes_each((shape.vector_bytes + 3) / 4 * 4,
@@ -75,7 +74,7 @@ Residency plan_residency(const IndexMeta& meta, const format::NodeShape& shape,
   }
   plan.mode = SearchMode::adjacency;
   plan.entries = search::disk_entries(meta.count).size();
-  plan.bytes = small.always + sizes.sums + sizes.pq_codes + plan.entries * sizeof(uint32_t);
+  plan.bytes = small.adjacency + sizes.sums + sizes.pq_codes + plan.entries * sizeof(uint32_t);
   plan.reason = "PQ codes fit the budget, rows and longer codes do not";
   if (plan.bytes > budget && budget != kLeastMemory) {
     too_little(budget, plan.bytes, "the PQ codes");

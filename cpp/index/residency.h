@@ -31,10 +31,9 @@ struct Residency {
   std::string reason;        // why this, in words
 };
 
-// Sections that are in memory as a whole.
+// Sections that are in memory as a whole, by mode: each holds what its searches, or save(), read.
 struct SmallBytes {
-  uint64_t always = 0;
-  uint64_t of_rows = 0;  // only where rows and 8-bit codes are, too
+  uint64_t memory = 0, vectors = 0, adjacency = 0;
 };
 
 // Throws Error(invalid_argument) where the budget is

@@ -4,7 +4,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <vector>
 
+#include "bigrain/error.h"
+#include "quant/code_space.h"
 #include "quant/scalar8.h"
 
 namespace bigrain::search {
@@ -27,6 +30,15 @@ uint32_t trial_rerank(const IndexParts& parts, uint32_t k) {
     return static_cast<uint32_t>(std::min(wanted, static_cast<double>(kMaxWidth)));
   }
   return 0;
+}
+
+// Whether its distances to vectors of the index are numbers, as far as the query decides.
+bool is_usable(const IndexMeta& meta, const void* query) {
+  std::vector<float> x(meta.dim);
+  quant::load_vector(query, meta.dtype == Dtype::f16 ? Dtype::f32 : meta.dtype, x);
+  double squared = 0;
+  for (const float value : x) squared += double{value} * double{value};
+  return squared <= kMaxSquaredNorm && (squared > 0 || meta.metric != Metric::cosine);
 }
 
 // Sorted by internal id, which is among them.
@@ -57,11 +69,23 @@ QuerySearch::QuerySearch(const IndexParts& parts, const SearchParams& params,
   capacity_ = std::max(window_, rerank_);
 }
 
+simd::CodeQuery QuerySearch::encode(const void* query, QueryScratch& scratch,
+                                    std::span<const float>* mapped) const {
+  try {
+    *mapped = space_.map_query(query, scratch.map);
+    return quant::prepare(*mapped, space_.stride(), scratch.code.as<int8_t>().data());
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::invalid_argument || !is_usable(parts_.meta, query)) throw;
+    throw Error::corrupt(
+        "section projection: it maps a query beyond float32; the index is damaged, build or copy "
+        "it again (or the query is longer than its vectors by many orders of magnitude)");
+  }
+}
+
 void QuerySearch::start(const void* query, QueryScratch& scratch) const {
   scratch.query = query;
-  const std::span<const float> mapped = space_.map_query(query, scratch.map);
-  const simd::CodeQuery code =
-      quant::prepare(mapped, space_.stride(), scratch.code.as<int8_t>().data());
+  std::span<const float> mapped;
+  const simd::CodeQuery code = encode(query, scratch, &mapped);
   scratch.bound = quant::ScoreBound(parts_.meta, quant::code_norm(mapped));
   if (is_fast_) scratch.signs.prepare(mapped, parts_.meta.metric);
   scratch.walk.start(terrain_, code, std::span(&parts_.meta.entry, 1), window_, capacity_,

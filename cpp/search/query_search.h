@@ -70,6 +70,9 @@ class QuerySearch {
   size_t stride() const { return space_.stride(); }
 
  private:
+  // Throws Error(corrupt) where not the query but the index is to blame.
+  simd::CodeQuery encode(const void* query, QueryScratch& scratch,
+                         std::span<const float>* mapped) const;
   void next_step(QueryScratch& scratch) const;
   void rank(QueryScratch& scratch) const;
   void prefetch_vector(uint32_t id) const;
