@@ -60,7 +60,7 @@ def run(arm: str, seed: int, device: str, data: news.News) -> dict[str, Any]:
     """One arm; all but the segments' arms share readers, batches and negatives of the seed."""
     torch.set_num_threads(1)
     if arm in KINDS:
-        found = news.read_segments(arm, data, seed)
+        found = news.read_segments(arm, data, seed, device=device)
         return {k: float(found[k]) for k in ("accuracy", "ms")} | {
             "per_query": {"hits": found["hits"]}
         }
@@ -68,9 +68,11 @@ def run(arm: str, seed: int, device: str, data: news.News) -> dict[str, Any]:
     if arm == "exact":
         return exactness(data, made, seed) | {"padded per unique": padded_per_unique(made)}
     if arm == "naive":
-        _, log = news.train(data, made, seed, central=False, steps=NAIVE_STEPS)
+        _, log = news.train(data, made, seed, central=False, steps=NAIVE_STEPS, device=device)
         return {"ms": 1e3 * float(np.median(log.seconds)), "encodes": float(np.mean(log.encodes))}
-    model, log = news.train(data, made, seed, cache=cache_of(arm, seed), last=arm == "last-only")
+    model, log = news.train(
+        data, made, seed, cache=cache_of(arm, seed), last=arm == "last-only", device=device
+    )
     each = news.per_reader(model, data, made)
     figures = {name: float(array.mean()) for name, array in each.items()}
     return {

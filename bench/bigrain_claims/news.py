@@ -146,15 +146,16 @@ class Model(nn.Module):
 
     def reader(self, news: News) -> Callable[[Tensor], Tensor]:
         """The encoder as a function of rows of articles."""
-        return lambda rows: cast(Tensor, self.encoder(news.titles[rows]))
+        device = self.pool.query.weight.device
+        return lambda rows: cast(Tensor, self.encoder(news.titles[rows.cpu()].to(device)))
 
     def loss(self, vectors: Tensor, ids: Tensor, rng: np.random.Generator, last: bool) -> Tensor:
         """Of (b, L, d) histories; negatives are other readers' articles of the same batch."""
         mask = ids >= 0
+        b, L = ids.shape
         counted = mask[:, 1:] & mask[:, :-1]
         if last:
-            counted = counted & (torch.arange(ids.shape[1] - 1) == ids.shape[1] - 2)
-        b, L = ids.shape
+            counted = counted & (torch.arange(L - 1, device=ids.device) == L - 2)
         others = (np.arange(b)[:, None, None] + rng.integers(1, b, (b, L - 1, NEGATIVES))) % b
         # Histories end at the right: the last six places are never padding.
         places = rng.integers(L - 6, L, others.shape)
@@ -172,9 +173,10 @@ def train(
     last: bool = False,
     central: bool = True,
     steps: int = STEPS,
+    device: str = "cpu",
 ) -> tuple[Model, Log]:
     """Train for `steps`; `central` False encodes every slot of the batch, padding too."""
-    model, log = Model(seed), Log()
+    model, log = Model(seed).to(device), Log()
     optimizer = torch.optim.Adam(model.parameters(), LR)
     rng, read = np.random.default_rng([seed, 13]), model.reader(news)
 
@@ -183,7 +185,8 @@ def train(
         return read(rows)
 
     for step in range(1, steps + 1):
-        ids = torch.from_numpy(data.history[rng.choice(data.train, BATCH, replace=False)])
+        drawn = data.history[rng.choice(data.train, BATCH, replace=False)]
+        ids = torch.from_numpy(drawn).to(device)
         start, before = time.process_time(), len(log.encodes)
         if central:
             vectors = speedy.encode_unique(ids, encode, cache=cache, step=step)
@@ -208,11 +211,11 @@ def train(
 def scores_of(model: Model, news: News, data: Readers) -> NDArray[np.float32]:
     """(readers, 20) scores of the shown articles."""
     with torch.no_grad():
-        vectors = model.encoder(news.titles)
-        ids = torch.from_numpy(data.history[data.test])
+        vectors = model.reader(news)(torch.arange(len(news.titles)))
+        ids = torch.from_numpy(data.history[data.test]).to(vectors.device)
         users = model.pool(vectors[ids.clamp_min(0)] * (ids >= 0)[..., None], ids >= 0)
         found = torch.einsum("bd,bsd->bs", users, vectors[torch.from_numpy(data.shown)])
-    array: NDArray[np.float32] = found.numpy()
+    array: NDArray[np.float32] = found.cpu().numpy()
     return array
 
 
@@ -229,12 +232,14 @@ def cosines(model: Model, news: News, cache: speedy.NewsCache, step: int) -> tup
     """Cosine of cached and fresh vectors, and the age of each."""
     rows = (cache.written >= 0).nonzero()[:, 0]
     with torch.no_grad():
-        fresh = model.encoder(news.titles[rows])
+        fresh = model.reader(news)(rows).cpu()
     similar = nn.functional.cosine_similarity(cache.emb[rows], fresh)
     return similar.double().numpy(), (step - cache.written[rows]).numpy()
 
 
-def read_segments(kind: str, news: News, seed: int, steps: int = STEPS) -> dict[str, Any]:
+def read_segments(
+    kind: str, news: News, seed: int, steps: int = STEPS, device: str = "cpu"
+) -> dict[str, Any]:
     """Train a classifier of topics from whole articles, from word vectors on.
 
     `kind` is "bus", "joint" (one segment of 96 tokens) or "independent". Returns the accuracy on
@@ -247,10 +252,11 @@ def read_segments(kind: str, news: News, seed: int, steps: int = STEPS) -> dict[
     )
     with torch.no_grad():
         encoder.token.weight += news.words
-    head = nn.Linear(DIM, TOPICS)
+    head = nn.Linear(DIM, TOPICS).to(device)
+    encoder.to(device)
     optimizer = torch.optim.Adam([*encoder.parameters(), *head.parameters()], LR)
-    tokens = news.segments.reshape(-1, K, T)
-    label = torch.from_numpy(news.topic)
+    tokens = news.segments.reshape(-1, K, T).to(device)
+    label = torch.from_numpy(news.topic).to(device)
     rng, old = np.random.default_rng([seed, 14]), int(0.8 * len(news.topic))
     seconds = []
     for _ in range(steps):
@@ -262,5 +268,5 @@ def read_segments(kind: str, news: News, seed: int, steps: int = STEPS) -> dict[
         optimizer.step()
         seconds.append(time.process_time() - start)
     with torch.no_grad():
-        hits = (head(encoder(tokens[old:])).argmax(1) == label[old:]).double().numpy()
+        hits = (head(encoder(tokens[old:])).argmax(1) == label[old:]).double().cpu().numpy()
     return {"accuracy": hits.mean(), "ms": 1e3 * np.median(seconds), "hits": hits}
