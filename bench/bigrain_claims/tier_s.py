@@ -214,6 +214,7 @@ def train(
     negatives: I64 | None = None,
     sampler: Iterator[I64] | None = None,
     hook: Hook | None = None,
+    documents: StaticBag | None = None,
     device: str = "cpu",
 ) -> list[float]:
     """The loop of Tier S; returns every step's loss.
@@ -226,20 +227,27 @@ def train(
         queries: rows of training queries, by default `data.judged.train`.
         negatives: (len(queries), H) document rows.
         sampler: yields places in `queries`; by default shuffled epochs.
+        documents: an encoder of documents of their own; by default `encoder` is of both.
     """
     queries = data.judged.train if queries is None else queries
     positives = data.judged.positive[queries]
     sampler = batches(len(queries), batch_size, seed) if sampler is None else sampler
-    encoder.to(device).train()
+    towers = [encoder] if documents is None else [encoder, documents]
+    for tower in towers:
+        tower.to(device).train()
     optimizers: list[Any] = [
-        torch.optim.SparseAdam(list(encoder.bag.parameters()), lr=lr),
-        torch.optim.Adam(encoder.linear.parameters(), lr=lr),
+        torch.optim.SparseAdam([tower.bag.weight for tower in towers], lr=lr),
+        torch.optim.Adam([tower.linear.weight for tower in towers], lr=lr),
     ]
     losses: list[float] = []
     for step in range(steps):
         places = next(sampler)
-        hard = None if negatives is None else negatives[places]
-        value = _loss(encoder, data, loss, queries[places], positives[places], hard, places, device)
+        batch = (
+            queries[places],
+            positives[places],
+            None if negatives is None else negatives[places],
+        )
+        value = _loss(towers, data, loss, *batch, places, device)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = lr * _schedule(step, steps, warmup)
@@ -250,12 +258,13 @@ def train(
         losses.append(float(value.detach()))
         if hook is not None and (replaced := hook(step + 1, encoder)) is not None:
             negatives = replaced
-    encoder.eval()
+    for tower in towers:
+        tower.eval()
     return losses
 
 
 def _loss(
-    encoder: StaticBag,
+    towers: list[StaticBag],
     data: Collection,
     loss: Callable[..., Tensor],
     queries: I64,
@@ -264,13 +273,13 @@ def _loss(
     places: I64,
     device: str,
 ) -> Tensor:
-    q = encoder(*data.queries.bag(queries, device))
+    q = towers[0](*data.queries.bag(queries, device))
     ids = positives if hard is None else np.concatenate([positives, hard.ravel()])
-    documents = encoder(*data.documents.bag(ids, device))
-    p, n = documents[: len(positives)], None
+    documents = towers[-1](*data.documents.bag(ids, device))
+    p, n, n_ids = documents[: len(positives)], None, None
     if hard is not None:
         n = documents[len(positives) :].view(*hard.shape, -1)
-    n_ids = None if hard is None else torch.from_numpy(hard).to(device)
+        n_ids = torch.from_numpy(hard).to(device)
     p_ids = torch.from_numpy(positives).to(device)
     rows = torch.from_numpy(places).to(device)
     return loss(q, p, n, p_ids=p_ids, n_ids=n_ids, rows=rows)
@@ -297,11 +306,14 @@ def ranks(queries: F32, documents: F32, relevant: list[tuple[int, ...]], chunk: 
     return found
 
 
-def evaluate(encoder: StaticBag, data: Collection, split: str = "test") -> dict[str, Any]:
+def evaluate(
+    encoder: StaticBag, data: Collection, split: str = "test", documents: StaticBag | None = None
+) -> dict[str, Any]:
     """Exact search of a split: "mrr@10", "hit@10", "hit@100", and per query "rr@10"."""
     rows = getattr(data.judged, split)
     relevant = [data.judged.relevant[row] for row in rows]
-    place = ranks(encoder.encode(data.queries, rows), encoder.encode(data.documents), relevant)
+    base = (encoder if documents is None else documents).encode(data.documents)
+    place = ranks(encoder.encode(data.queries, rows), base, relevant)
     reciprocal = np.where(place <= 10, 1 / place, 0.0)
     return {
         "mrr@10": float(reciprocal.mean()),

@@ -14,7 +14,6 @@ torch = pytest.importorskip("torch")
 tokenizers = pytest.importorskip("tokenizers")
 
 from bigrain.train import encoders  # noqa: E402
-from bigrain.train.encoders import HFEncoder, StaticEncoder, TextEncoder, TinyTransformer  # noqa: E402
 
 torch.set_num_threads(1)
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"w{i}" for i in range(40))]
@@ -49,12 +48,12 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def make_encoders() -> list[TextEncoder]:
+def make_encoders() -> list[encoders.TextEncoder]:
     torch.manual_seed(0)
     return [
-        StaticEncoder(make_tokenizer(), 8),
-        StaticEncoder(make_tokenizer(), 8, metric="ip", prompts={"query": "w7 "}),
-        TinyTransformer(make_tokenizer(), 16, max_tokens=(4, 6)),
+        encoders.StaticEncoder(make_tokenizer(), 8),
+        encoders.StaticEncoder(make_tokenizer(), 8, metric="ip", prompts={"query": "w7 "}),
+        encoders.TinyTransformer(make_tokenizer(), 16, max_tokens=(4, 6)),
     ]
 
 
@@ -85,7 +84,7 @@ def test_vectors_do_not_depend_on_the_batch_and_survive_saving(which: int, tmp_p
     if encoder.metric == "cosine":
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
     encoder.save(tmp_path / "e")
-    again = TextEncoder.load(tmp_path / "e")
+    again = encoders.TextEncoder.load(tmp_path / "e")
     assert type(again) is type(encoder)
     assert (again.metric, again.max_tokens, again.prompts) == (
         encoder.metric, encoder.max_tokens, encoder.prompts
@@ -94,7 +93,7 @@ def test_vectors_do_not_depend_on_the_batch_and_survive_saving(which: int, tmp_p
 
 
 def test_static_vectors_are_means_of_words() -> None:
-    encoder = StaticEncoder(make_tokenizer(), 8, metric="ip")
+    encoder = encoders.StaticEncoder(make_tokenizer(), 8, metric="ip")
     table = encoder.words.weight.detach().numpy()
     expected = table[[5, 6, 7]].mean(0)
     np.testing.assert_allclose(encoder.encode_query(TEXTS)[0], expected, atol=1e-6)
@@ -104,17 +103,17 @@ def test_another_vocabulary_is_refused(tmp_path: Path) -> None:
     make_encoders()[0].save(tmp_path)
     make_tokenizer([*WORDS[:-2], "other", "words"]).save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(ValueError, match="belong to another vocabulary"):
-        TextEncoder.load(tmp_path)
+        encoders.TextEncoder.load(tmp_path)
     make_encoders()[0].save(tmp_path)
     header = json.loads((tmp_path / "bigrain_encoder.json").read_text())
     (tmp_path / "bigrain_encoder.json").write_text(json.dumps(header | {"class": "Other"}))
     with pytest.raises(ValueError, match="class 'Other', expected"):
-        TextEncoder.load(tmp_path)
+        encoders.TextEncoder.load(tmp_path)
 
 
 def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match="metric: expected 'cosine' or 'ip'"):
-        StaticEncoder(make_tokenizer(), 8, metric="l2")
+        encoders.StaticEncoder(make_tokenizer(), 8, metric="l2")
     with pytest.raises(TypeError, match="texts: expected a sequence"):
         make_encoders()[0].encode_query("one text")
     with pytest.raises(ValueError, match="pooling"):
@@ -123,7 +122,7 @@ def test_bad_arguments() -> None:
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_a_hugging_face_model(bert: Path, tmp_path: Path, pooling: str) -> None:
-    encoder = HFEncoder(bert, pooling=pooling, max_tokens=(8, 8))
+    encoder = encoders.HFEncoder(bert, pooling=pooling, max_tokens=(8, 8))
     assert (encoder.dim, encoder.metric) == (16, "cosine")
     encoder.eval()
     features = encoder.tokenize(TEXTS)
@@ -133,24 +132,24 @@ def test_a_hugging_face_model(bert: Path, tmp_path: Path, pooling: str) -> None:
     vectors = encoder.encode_query(TEXTS)
     np.testing.assert_allclose(vectors[0], raw / raw.norm(), atol=1e-6)
     encoder.save(tmp_path)
-    again = TextEncoder.load(tmp_path)
-    assert isinstance(again, HFEncoder)
+    again = encoders.TextEncoder.load(tmp_path)
+    assert isinstance(again, encoders.HFEncoder)
     assert again.pooling == pooling
     np.testing.assert_allclose(again.encode_query(TEXTS), vectors, atol=1e-6)
 
 
 def test_pooling_of_a_sentence_transformers_folder(bert: Path, tmp_path: Path) -> None:
-    HFEncoder(bert).save(tmp_path)
+    encoders.HFEncoder(bert).save(tmp_path)
     (tmp_path / "1_Pooling").mkdir()
     (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
-    assert HFEncoder(tmp_path).pooling == "cls"
-    assert HFEncoder(bert).pooling == "mean"
+    assert encoders.HFEncoder(tmp_path).pooling == "cls"
+    assert encoders.HFEncoder(bert).pooling == "mean"
 
 
 def test_static_from_a_transformers_word_embeddings(bert: Path) -> None:
-    encoder = StaticEncoder.from_pretrained(bert, 6)
+    encoder = encoders.StaticEncoder.from_pretrained(bert, 6)
     assert encoder.words.weight.shape == (len(WORDS), 6)
-    model = HFEncoder(bert).model
+    model = encoders.HFEncoder(bert).model
     table = model.embeddings.word_embeddings.weight.detach()
     table = table - table.mean(0)
     ours = encoder.words.weight.detach()[1:]
@@ -160,4 +159,4 @@ def test_static_from_a_transformers_word_embeddings(bert: Path) -> None:
     assert (ours.norm(dim=1) <= lengths[1:] + 1e-5).all()
     assert encoder.encode_query(TEXTS).shape == (4, 6)
     with pytest.raises(ValueError, match="dim: expected 1 to 16, found 17"):
-        StaticEncoder.from_pretrained(bert, 17)
+        encoders.StaticEncoder.from_pretrained(bert, 17)

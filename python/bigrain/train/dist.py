@@ -152,19 +152,27 @@ def mean_over_ranks(value: Tensor, group: Group | None) -> Tensor:
     return value
 
 
-def average_gradients(parameters: Iterable[torch.nn.Parameter], group: Group | None) -> None:
+def average_gradients(parameters: Iterable[Tensor], group: Group | None) -> None:
     """Average gradients over ranks, as DistributedDataParallel does, for models without it.
 
-    A parameter without a gradient here counts as zero, since other ranks may have one.
+    In one buffer per dtype. A parameter without a gradient here counts as zero: others may have
+    one.
     """
     if group is None:
         return
+    parts: dict[torch.dtype, list[Tensor]] = {}
     for parameter in parameters:
         if parameter.requires_grad:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-            dist.all_reduce(parameter.grad, group=group)
-            parameter.grad /= dist.get_world_size(group)
+            parts.setdefault(parameter.dtype, []).append(parameter.grad)
+    for gradients in parts.values():
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat, group=group)
+        flat /= dist.get_world_size(group)
+        means = torch.split(flat, [gradient.numel() for gradient in gradients])
+        for gradient, mean in zip(gradients, means, strict=True):
+            gradient.copy_(mean.view_as(gradient))
 
 
 def spawn(body: Callable[..., Any], world: int, *args: Any) -> list[Any]:

@@ -42,7 +42,12 @@ class TextEncoder(nn.Module):
         max_tokens: longest query and document; what is longer is cut.
         prompts: put in front of texts, by kind.
         special: whether the tokenizer adds its special tokens, as [CLS].
+
+    Attributes:
+        amp: encode_query and encode_document compute in bfloat16; off unless set.
     """
+
+    amp = False
 
     def __init__(
         self,
@@ -161,7 +166,8 @@ class TextEncoder(nn.Module):
         # By length, so that little is padding; characters stand in for tokens.
         order = np.argsort([len(text) for text in texts], kind="stable")
         device = next(self.parameters()).device
-        with evaluating(self), torch.no_grad():
+        cast = torch.autocast(device.type, torch.bfloat16, enabled=self.amp)
+        with evaluating(self), torch.no_grad(), cast:
             for start in range(0, len(order), batch):
                 rows = order[start : start + batch]
                 features = self.tokenize([texts[i] for i in rows], kind)
