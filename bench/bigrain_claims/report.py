@@ -17,11 +17,12 @@ HEAD = """# Published claims, each with its control
 
 Each claim of the papers that `bigrain.train` follows is tried here in small: arms that share data,
 initial weights, optimiser steps and candidates, and differ in one thing. A rule says what must be
-found, and a control what must fail; both were committed before the first run. Figures are means
-over seeds ± their standard deviation. "Reported" is the paper's figure, on its data and with its
-model: only the direction can be compared. A claim that did not show is printed as not shown.
+found, and a control what must fail; both were committed before the first reported run. Figures are
+means over seeds ± their standard deviation. "Reported" is the paper's figure, on its data and with
+its model: only the direction can be compared. A claim that did not show is printed as not shown.
 
-`make claims` repeats everything; `python -m bigrain_claims --only E-NEG` one claim.
+`make claims` repeats everything, `make claims CLAIMS='--only E-NEG'` one claim; what has results in
+`bench-results/claims` is not run again.
 """
 ASKED = {True: "yes", False: "**no**", None: ""}
 

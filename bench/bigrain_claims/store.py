@@ -54,13 +54,12 @@ def add(folder: Path, result: ArmResult) -> None:
     path = arm_path(folder, result.claim, result.arm)
     runs = [r for r in read_arm(path) if r.seed != result.seed] + [result]
     path.parent.mkdir(parents=True, exist_ok=True)
-    body = {
-        "claim": result.claim,
-        "arm": result.arm,
-        "runs": [_encode(r) for r in sorted(runs, key=lambda r: r.seed)],
-    }
+    # A line per run: with a line per number the files would be three times as long.
+    lines = [json.dumps(_encode(r), allow_nan=False) for r in sorted(runs, key=lambda r: r.seed)]
+    head = json.dumps({"claim": result.claim, "arm": result.arm})[:-1]
+    text = head + ', "runs": [\n' + ",\n".join(lines) + "\n]}\n"
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(body, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    partial.write_text(text, encoding="utf-8")
     partial.replace(path)
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""E-NEG and E-AU on planted results: shown when it should be, void when the control passes."""
+"""Judges of E-NEG and E-AU on planted results; every claim is stated in full, and published so."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from bigrain.train.losses import contrastive  # noqa: E402
-from bigrain_claims import claim, e_au, e_neg  # noqa: E402
+from bigrain_claims import claim, e_au, e_neg, registry, report, store  # noqa: E402
 
 torch.set_num_threads(1)
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def plant(name: str, means: dict[str, float], **figures: dict[str, float]) -> list[Any]:
@@ -119,3 +121,21 @@ def test_arms_of_alignment_are_what_they_say() -> None:
     assert loss["align+uniform"] == pytest.approx(sum(terms))
     assert loss["align+uniform/4"] == pytest.approx(terms[0] + terms[1] / 4)
     assert loss["infonce"] == pytest.approx(float(contrastive(q, p, tau=0.05, p_ids=ids)))
+
+
+@pytest.mark.parametrize("experiment", registry.experiments(), ids=lambda e: e.CLAIM.id)
+def test_every_claim_is_stated_in_full(experiment: Any) -> None:
+    stated = experiment.CLAIM
+    assert all((stated.statement, stated.reported, stated.rule, stated.control, stated.source))
+    assert stated.seeds >= 1
+    paths = {store.arm_path(Path(), stated.id, arm) for arm in stated.arms}
+    assert len(paths) == len(stated.arms)  # no arm overwrites another's file
+    kept = store.read(ROOT / "docs" / "claims", stated)
+    if report.complete(stated, kept):  # what is published can be judged again
+        assert {run.claim for run in kept} == {stated.id}
+        verdict = experiment.judge(kept)
+        assert verdict.figures
+        assert verdict.text
+        section = report.section(stated, kept, verdict, "")
+        assert f"**Verdict: {verdict.word}.**" in section
+        assert section.splitlines()[4] in (ROOT / "docs" / "claims.md").read_text("utf-8")
