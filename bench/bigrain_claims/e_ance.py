@@ -51,9 +51,10 @@ CLAIM = Claim(
 DEPTH, BATCH = 20, 16
 WARMUP, STEPS, REDRAW, TAU = 150, 800, 50, 0.05
 GRID = (5e-4, 1e-3, 3e-3)
-# Best of GRID on dev, by python -m bigrain_claims.tune E-ANCE; the other arms are variants.
-RATES = {"random": 1e-3, "bm25": 1e-3, "static": 1e-3, "r200": 1e-3}
-TUNED = tuple(RATES)
+# Best of GRID on dev for random negatives (.586, .598, .557); all arms share it, which favours the
+# baseline if anything.
+RATE = 1e-3
+TUNED = ("random",)
 WARMUP_RATE = 3e-3
 SECONDS = ("encode", "build", "search")
 
@@ -85,7 +86,7 @@ def run(
     arm: str, seed: int, device: str, data: Data, lr: float | None = None, split: str = "test"
 ) -> dict[str, Any]:
     """MRR@10 of one encoder, and what its refreshes took."""
-    lr = lr or RATES[arm.split("-")[0] if arm[0] == "r" and arm != "random" else arm]
+    lr = lr or RATE
     encoder = tier_s.StaticBag(seed=seed)
     options: dict[str, Any] = {"batch_size": BATCH, "device": device}
     tier_s.train(encoder, data.texts, loss, steps=WARMUP, lr=WARMUP_RATE, seed=seed, **options)
@@ -149,7 +150,7 @@ class Lists:
         found = mine(index, queries, known, duplicates=self.data.groups, **options).ids
         times.append(time.perf_counter())
         self.made.append(dict(zip(SECONDS, np.diff(times).tolist(), strict=True)))
-        if not self.overlap:  # how good the index is, once per run
+        if self.arm == "static":  # how good the index is
             exact = Exact(documents, "cosine")
             best = mine(exact, queries, known, duplicates=self.data.groups, **options).ids
             self.overlap.append(_overlap(found, best))
@@ -161,8 +162,8 @@ class Lists:
             return {}
         mean = {f"{name}_s": float(np.mean([m[name] for m in self.made])) for name in SECONDS}
         stale = ((self.every or STEPS) - 1) / 2
-        recall = self.overlap[0]
-        return {"refreshes": len(self.made), "staleness": stale, "list_recall": recall, **mean}
+        found = {"list_recall": self.overlap[0]} if self.overlap else {}
+        return {"refreshes": len(self.made), "staleness": stale, **found, **mean}
 
 
 def _overlap(found: I64, best: I64) -> float:
@@ -191,9 +192,10 @@ def judge(results: Sequence[ArmResult]) -> Verdict:
             f"{name} {values(results, arm, name + '_s').mean():.2f}" for name in SECONDS
         )
         age = values(results, arm, "staleness").mean()
-        found = values(results, arm, "list_recall").mean()
-        what = f"{arm}: seconds per refresh; mean age of a list; its recall"
-        rows.append(Row(what, "", f"{spent}; {age:.0f} steps; {found:.3f}"))
+        rows.append(Row(f"{arm}: seconds per refresh; mean age of a list", "",
+                        f"{spent}; {age:.0f} steps"))  # fmt: skip
+    found = spread(values(results, "static", "list_recall"))
+    rows.append(Row("share of exact search's lists that the index finds", "", found))
     text = (
         f"Over static BM25 lists, refreshing every 200 steps gains {told(tests['bm25', 'r200'])}, "
         f"every 50 {told(tests['bm25', 'r50'])}; from 50 to 200 {told(tests['r50', 'r200'])}. "

@@ -19,9 +19,11 @@ import pytest
 torch = pytest.importorskip("torch")
 tokenizers = pytest.importorskip("tokenizers")
 
+import bigrain  # noqa: E402
 from bigrain.train.data import TrainingSet  # noqa: E402
 from bigrain.train.encoders import StaticEncoder, TinyTransformer  # noqa: E402
-from bigrain.train.trainer import ShuffledBatches, State, fit  # noqa: E402
+from bigrain.train.samplers import Shuffled  # noqa: E402
+from bigrain.train.trainer import State, fit  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -189,12 +191,20 @@ def test_resume_after_sigkill_gives_the_same_curve(tmp_path: Path) -> None:
 
 
 def test_batches_cover_an_epoch_in_slices_per_rank() -> None:
-    alone = iter(ShuffledBatches(20, 6, seed=1))
-    ranks = [iter(ShuffledBatches(20, 3, seed=1, rank=rank, world=2)) for rank in (0, 1)]
-    for _ in range(7):
-        np.testing.assert_array_equal(next(alone), np.concatenate([next(r) for r in ranks]))
-    with pytest.raises(ValueError, match="batch_size: expected 1 to 10"):
-        ShuffledBatches(20, 11, world=2)
+    alone = iter(Shuffled(20, 6, seed=1))
+    ranks = [iter(Shuffled(20, 3, seed=1, rank=rank, world=2)) for rank in (0, 1)]
+    epoch = [next(alone) for _ in range(3)]
+    assert len(np.unique(np.concatenate(epoch))) == 18
+    for batch in [*epoch, next(alone)]:
+        np.testing.assert_array_equal(batch, np.concatenate([next(r) for r in ranks]))
+
+
+def test_progress_is_told_and_may_cancel(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    train(make_encoder(), make_data(), steps=3, progress=lambda *at: seen.append(at))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    with pytest.raises(bigrain.Cancelled, match="after step 4"):
+        train(make_encoder(), make_data(), progress=lambda done, _: done < 4)
 
 
 def test_bad_arguments_say_what_to_do() -> None:

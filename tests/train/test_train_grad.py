@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -55,3 +57,16 @@ def test_wrong_ways_differ(found: list[dict[str, Any]], name: str) -> None:
 def test_a_failure_in_a_process_is_raised() -> None:
     with pytest.raises(torch.multiprocessing.ProcessRaisedException, match="math domain error"):
         dist.spawn(math.sqrt, 1, -1.0)
+
+
+def test_ddp_under_torchrun_equals_one_process() -> None:
+    script = Path(__file__).with_name("ddp_run.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*command, str(script)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    errors = json.loads(done.stdout.splitlines()[-1])
+    assert errors["ddp"] <= 1e-12
+    assert errors["gradcache"] <= 1e-12
+    assert errors["alone"] > 1e-3

@@ -122,6 +122,51 @@ def _jsonl_texts(path: StrPath) -> Iterator[tuple[str, str, str]]:
         yield str(field(row, ID_FIELDS, where)), str(row.get("title") or ""), str(text)
 
 
+@dataclass(frozen=True)
+class Group:
+    """A training query with rows of the documents that answer it, and of some that do not."""
+
+    query: str
+    positives: list[int]
+    negatives: list[int]
+
+
+def read_tevatron(path: StrPath, corpus: StrPath | None = None) -> tuple[list[str], list[Group]]:
+    """Return documents and groups of tevatron's training files.
+
+    Args:
+        path: JSON lines with `query` or `query_text`, and `positive_passages` and
+            `negative_passages`, lists of `{docid, title, text}`, or `positive_document_ids` and
+            `negative_document_ids`, which need `corpus`.
+        corpus: texts by id, as `read_texts` takes them.
+
+    A document that is both is positive.
+
+    Raises:
+        ValueError: an id that is not in the corpus, a missing field.
+    """
+    ids, documents = ([], []) if corpus is None else read_texts(corpus)
+    places = index_ids(ids, str(corpus))
+    groups = []
+    for number, row in enumerate(read_jsonl(path), 1):
+        where = f"{path}, object {number}"
+        sides = []
+        for side in ("positive", "negative"):
+            for passage in row.get(f"{side}_passages") or ():
+                if str(passage["docid"]) not in places:
+                    places[str(passage["docid"])] = len(documents)
+                    head = passage.get("title") or ""
+                    documents.append(f"{head} {passage['text']}".strip())
+            passages = [str(passage["docid"]) for passage in row.get(f"{side}_passages") or ()]
+            named = passages + [str(id_) for id_ in row.get(f"{side}_document_ids") or ()]
+            if unknown := [id_ for id_ in named if id_ not in places]:
+                raise ValueError(f"{where}: document {unknown[0]!r} is not in the corpus")
+            sides.append([places[id_] for id_ in named])
+        negatives = [place for place in sides[1] if place not in sides[0]]
+        groups.append(Group(str(field(row, ("query", "query_text"), where)), sides[0], negatives))
+    return documents, groups
+
+
 def find(folder: StrPath, *stems: str) -> Path:
     """Return the first of folder/stem that exists, plain or gzipped."""
     for stem in stems:

@@ -34,6 +34,7 @@ from typing import Any
 from bigrain.eval.collections import read_beir
 from bigrain.train import encoders, losses
 from bigrain.train.data import TrainingSet
+from bigrain.train.negatives import AnceRefresher
 from bigrain.train.trainer import fit, on_scores
 
 SECTIONS = ("data", "encoder", "loss", "negatives", "fit", "out")
@@ -61,29 +62,19 @@ def run(recipe: dict[str, dict[str, Any]]) -> dict[str, Any]:
     if unknown or missing:
         raise ValueError(f"recipe: unknown sections {sorted(unknown)}, missing {sorted(missing)}")
     folder = Path(recipe["out"]["folder"])
+    source = recipe["data"]
+    if "texts" in source:
+        data = TrainingSet.from_collection(read_beir(source["texts"], source.get("split")))
+    else:
+        data = TrainingSet.from_jsonl(source["jsonl"], source.get("corpus"))
     encoder = _encoder(**recipe["encoder"])
-    callbacks = []
-    if "negatives" in recipe:
-        from bigrain.train.negatives import AnceRefresher
-
-        callbacks.append(AnceRefresher(**recipe["negatives"]))
+    callbacks = [AnceRefresher(**recipe["negatives"])] if "negatives" in recipe else []
     result = fit(
-        encoder, _data(**recipe["data"]), loss=_loss(**recipe["loss"]), callbacks=callbacks,
+        encoder, data, loss=_loss(**recipe["loss"]), callbacks=callbacks,
         checkpoint=folder / "checkpoint.pt", log=folder / "log.jsonl", **recipe["fit"],
     )  # fmt: skip
     encoder.save(folder / "encoder")
     return {"encoder": str(folder / "encoder"), "loss": result["loss"], "steps": result["steps"]}
-
-
-def _data(
-    texts: str | None = None, split: str | None = None, jsonl: str | None = None,
-    corpus: str | None = None,
-) -> TrainingSet:  # fmt: skip
-    if (texts is None) == (jsonl is None):
-        raise ValueError("data: expected either texts or jsonl")
-    if texts is not None:
-        return TrainingSet.from_collection(read_beir(texts, split))
-    return TrainingSet.from_jsonl(str(jsonl), corpus)
 
 
 def _encoder(kind: str, name: str, **settings: Any) -> Any:

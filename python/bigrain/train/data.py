@@ -8,18 +8,14 @@ nothing but int64 rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bigrain.eval.collections import Collection, StrPath, read_jsonl, read_texts
-
-# tevatron's names for lists of texts (v1) and of ids (v2).
-_PASSAGES = ("positive_passages", "negative_passages")
-_IDS = ("positive_document_ids", "negative_document_ids")
+from bigrain.eval.collections import Collection, StrPath, read_jsonl, read_tevatron
 
 
 @dataclass(frozen=True)
@@ -142,48 +138,16 @@ class TrainingSet:
         rows = list(read_jsonl(path))
         if not rows:
             raise ValueError(f"{path}: expected at least one object, found none")
-        if not any(name in rows[0] for name in (_PASSAGES[0], _IDS[0])):
+        if "positive" in rows[0]:
             return cls.from_columns({name: [row.get(name) for row in rows] for name in rows[0]})
-        ids, texts = ([], []) if corpus is None else read_texts(corpus)
-        return cls._from_tevatron(rows, dict(zip(ids, range(len(ids)), strict=True)), texts)
-
-    @classmethod
-    def _from_tevatron(
-        cls, rows: Iterable[Mapping[str, Any]], places: dict[str, int], documents: list[str]
-    ) -> TrainingSet:
-        queries: list[str] = []
-        positives: list[int] = []
-        negatives: list[list[int]] = []
-        for row in rows:
-            kinds = [
-                _tevatron_rows(row, _PASSAGES[kind], _IDS[kind], places, documents)
-                for kind in (0, 1)
-            ]
-            for positive in kinds[0]:
-                queries.append(row["query"] if "query" in row else row["query_text"])
-                positives.append(positive)
-                negatives.append([other for other in kinds[1] if other not in kinds[0]])
-        width = max(map(len, negatives), default=0)
-        padded = [row + [-1] * (width - len(row)) for row in negatives]
-        table = np.array(padded, np.int64).reshape(len(queries), width) if width else None
-        return cls(queries, documents, np.array(positives, np.int64), table)
-
-
-def _tevatron_rows(
-    row: Mapping[str, Any], passages: str, ids: str, places: dict[str, int], documents: list[str]
-) -> list[int]:
-    found = []
-    for passage in row.get(passages) or ():
-        id_ = str(passage["docid"])
-        if id_ not in places:
-            places[id_] = len(documents)
-            documents.append(f"{passage.get('title') or ''} {passage['text']}".strip())
-        found.append(places[id_])
-    for id_ in map(str, row.get(ids) or ()):
-        if id_ not in places:
-            raise ValueError(f"{ids}: document {id_!r} is not in the corpus; pass `corpus`")
-        found.append(places[id_])
-    return found
+        documents, groups = read_tevatron(path, corpus)
+        pairs = [(group, positive) for group in groups for positive in group.positives]
+        width = max((len(group.negatives) for group, _ in pairs), default=0)
+        table = np.full((len(pairs), width), -1, np.int64)
+        for row, (group, _) in zip(table, pairs, strict=True):
+            row[: len(group.negatives)] = group.negatives
+        queries, positives = [g.query for g, _ in pairs], np.array([p for _, p in pairs], np.int64)
+        return cls(queries, documents, positives, table if width else None)
 
 
 def _place(texts: Sequence[str | None], documents: dict[str, int]) -> list[int]:

@@ -10,16 +10,19 @@ pass; the random numbers of a chunk (dropout) are the same in both, which the gr
 from __future__ import annotations
 
 import contextlib
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import get_device_states, set_device_states
+
+from bigrain.train.dist import average_gradients
 
 Features: TypeAlias = "Tensor | dict[str, Tensor]"
 Encode: TypeAlias = Callable[[Any], Tensor]
+Job: TypeAlias = "tuple[Encode, list[Features]]"
 
 
 def gradcache(
@@ -28,21 +31,20 @@ def gradcache(
     loss: Callable[..., Tensor],
     chunk: int,
     *,
-    loss_parameters: Sequence[torch.nn.Parameter] = (),
+    ddp: Sequence[DistributedDataParallel] = (),
     replay: bool = True,
 ) -> Tensor:
     """Add the gradient of `loss(encode(column), ...)` to the parameters, in chunks of rows.
 
     Args:
-        encode: features -> (rows, d) embeddings; one for all columns or one per column. Where it
-            is a DistributedDataParallel module, gradients are averaged once, with its last chunk.
+        encode: features -> (rows, d) embeddings; one for all columns or one per column.
         columns: queries, positives, negatives ...: a tensor or a dict of tensors each, of which
             every first dimension counts rows. Hard negatives are (b * H) rows.
         loss: takes the columns' (rows, d) embeddings, reshapes them as it needs and returns a
             scalar; any loss, with a group or without. Parameters it uses directly get theirs.
         chunk: rows that are encoded with a graph at a time.
-        loss_parameters: parameters of a DistributedDataParallel `encode` that only the loss uses,
-            such as a temperature, which must be averaged too.
+        ddp: modules that `encode` or `loss` use; their gradients are averaged once, at the end,
+            and ranks need not have equally many chunks.
         replay: encode a second time with the random numbers of the first. Without, dropout makes
             the gradient wrong.
 
@@ -57,48 +59,37 @@ def gradcache(
     jobs = [
         (encoder, _chunks(column, chunk)) for encoder, column in zip(encoders, columns, strict=True)
     ]
+    with contextlib.ExitStack() as stack:
+        for module in ddp:
+            stack.enter_context(module.no_sync())
+        value = _two_passes(jobs, loss, chunk, replay)
+    for module in ddp:
+        average_gradients(module.parameters(), module.process_group)
+    return value
+
+
+def _two_passes(jobs: list[Job], loss: Callable[..., Tensor], chunk: int, replay: bool) -> Tensor:
     embeddings, states = [], []
     with torch.no_grad():
-        for encoder, parts in jobs:
+        for encode, parts in jobs:
             found = []
             for part in parts:
                 states.append((torch.get_rng_state(), get_device_states(*_tensors(part))))
-                found.append(encoder(part))
+                found.append(encode(part))
             embeddings.append(torch.cat(found).requires_grad_())
     value = loss(*embeddings)
     value.backward()  # type: ignore[no-untyped-call]
-    devices = states[0][1][0] if states else []
-    with torch.random.fork_rng(devices) if replay else contextlib.nullcontext():
-        _second_pass(jobs, embeddings, iter(states if replay else ()), chunk, loss_parameters)
+    remembered = iter(states)
+    with torch.random.fork_rng(states[0][1][0] if states else []):
+        for (encode, parts), embedding in zip(jobs, embeddings, strict=True):
+            gradient = torch.zeros_like(embedding) if embedding.grad is None else embedding.grad
+            for part, upstream in zip(parts, torch.split(gradient, chunk), strict=True):
+                if replay:
+                    cpu, devices = next(remembered)
+                    torch.set_rng_state(cpu)
+                    set_device_states(*devices)
+                torch.autograd.backward(encode(part), upstream)
     return value.detach()
-
-
-def _second_pass(
-    jobs: list[tuple[Encode, list[Any]]],
-    embeddings: list[Tensor],
-    states: Iterator[Any],
-    chunk: int,
-    loss_parameters: Sequence[torch.nn.Parameter],
-) -> None:
-    last = {id(encoder): (i, len(parts) - 1) for i, (encoder, parts) in enumerate(jobs)}
-    for i, (encoder, parts) in enumerate(jobs):
-        ddp: Any = encoder if hasattr(encoder, "no_sync") else None
-        gradient = embeddings[i].grad
-        gradient = torch.zeros_like(embeddings[i]) if gradient is None else gradient
-        for j, (part, upstream) in enumerate(zip(parts, _chunks(gradient, chunk), strict=True)):
-            final = last[id(encoder)] == (i, j)
-            for cpu, devices in itertools.islice(states, 1):
-                torch.set_rng_state(cpu)
-                set_device_states(*devices)
-            with contextlib.nullcontext() if final or ddp is None else ddp.no_sync():
-                ends: list[Any] = [encoder(part)]
-                grads: list[Any] = [upstream]
-                if final and ddp is not None:
-                    # DDP waits for all its parameters: those only the loss used take part here
-                    own = {id(parameter) for parameter in ddp.parameters()}
-                    left = [p for p in loss_parameters if id(p) in own]
-                    ends, grads = ends + left, grads + [torch.zeros_like(p) for p in left]
-                torch.autograd.backward(ends, grads)
 
 
 def _chunks(column: Features, size: int) -> list[Features]:

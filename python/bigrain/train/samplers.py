@@ -73,6 +73,26 @@ class _Sampler:
         self.epoch, self.cursor = state["epoch"], state["cursor"]
 
 
+class Shuffled(_Sampler):
+    """Random batches, each row once an epoch: what `fit` uses if it is given no sampler.
+
+    Args:
+        n: rows of the training set.
+        batch_size: rows per rank.
+        seed, rank, world: as in the module's text.
+    """
+
+    def __init__(
+        self, n: int, batch_size: int, *, seed: int = 0, rank: int = 0, world: int = 1
+    ) -> None:
+        super().__init__(n, batch_size, seed, rank, world)
+        self._n = n
+
+    def _rounds(self, rng: np.random.Generator) -> Any:
+        whole = self._n // (self.batch_size * self.world) * self.batch_size * self.world
+        return rng.permutation(self._n)[:whole].reshape(-1, self.world, self.batch_size)
+
+
 class NoDuplicates(_Sampler):
     """Random batches in which no two rows share a key; who would, waits for the next batch.
 

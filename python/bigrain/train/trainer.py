@@ -14,11 +14,8 @@ with the same losses, on a CPU bit for bit.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import inspect
-import json
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -30,12 +27,16 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from bigrain._core import Cancelled
+from bigrain._progress import Progress, reporting
 from bigrain.eval.collections import StrPath
+from bigrain.train._checkpoint import Checkpoint, Log
 from bigrain.train._tensors import rows_dot
 from bigrain.train.data import TrainingSet
 from bigrain.train.dist import average_gradients, mean_over_ranks
 from bigrain.train.gradcache import gradcache
 from bigrain.train.losses import align, uniform
+from bigrain.train.samplers import Shuffled
 
 # fit(every=): a few seconds of a static encoder's steps, a few minutes of a transformer's.
 CHECKPOINT_STEPS = 200
@@ -68,47 +69,6 @@ class State:
         self.record.update(values)
 
 
-class ShuffledBatches:
-    """Batches of a fresh permutation per epoch, without the incomplete last; endless, resumable.
-
-    Args:
-        n: rows in all.
-        batch_size: rows per rank.
-        seed: of the permutations.
-        rank, world: this process's slice of each batch of world * batch_size rows.
-    """
-
-    def __init__(
-        self, n: int, batch_size: int, seed: int = 0, *, rank: int = 0, world: int = 1
-    ) -> None:
-        if not 1 <= batch_size * world <= n:
-            raise ValueError(
-                f"batch_size: expected 1 to {n // world}, for {n} rows over {world} processes, "
-                f"found {batch_size}"
-            )
-        self.n, self.batch_size, self.seed = n, batch_size, seed
-        self.rank, self.world = rank, world
-        self.epoch = self.cursor = 0
-
-    def __iter__(self) -> Iterator[npt.NDArray[np.int64]]:
-        whole = self.batch_size * self.world
-        while True:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n)
-            while self.cursor + whole <= self.n:
-                start = self.cursor + self.rank * self.batch_size
-                self.cursor += whole
-                yield order[start : start + self.batch_size]
-            self.epoch, self.cursor = self.epoch + 1, 0
-
-    def state_dict(self) -> dict[str, int]:
-        """Return where the sampler stands."""
-        return {"epoch": self.epoch, "rank": self.rank, "cursor": self.cursor}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on from there."""
-        self.epoch, self.cursor = state["epoch"], state["cursor"]
-
-
 def fit(
     encoder: Any,
     data: TrainingSet,
@@ -129,7 +89,7 @@ def fit(
     group: Any = None,
     chunk: int | None = None,
     clip: float | None = 1.0,
-    progress: bool = False,
+    progress: Progress = None,
     weight_decay: float = 0.01,
     geometry: int | None = None,
     amp: bool | None = None,
@@ -160,7 +120,7 @@ def fit(
         group: a torch.distributed process group; None trains alone.
         chunk: rows per forward pass of GradCache, for batches beyond memory; None is one pass.
         clip: largest norm of the gradient; None leaves it.
-        progress: show a bar (tqdm).
+        progress: None, True for a bar, or a callable (done, total); False from it cancels.
         weight_decay: AdamW's; 0.01 is its default.
         amp: encode in bfloat16; None does so on CUDA where the card has it. Processors with
             bfloat16 arithmetic gain as well.
@@ -168,150 +128,97 @@ def fit(
 
     Raises:
         ValueError: arguments out of range, a checkpoint of another run, a loss that is not finite.
+        Cancelled: by `progress`; a checkpoint stays.
     """
     for name, value in (("steps", steps), ("batch_size", batch_size), ("every", every)):
         if value < 1:
             raise ValueError(f"{name}: expected 1 or more, found {value}")
     if not 0 <= warmup < 1 or lr <= 0:
         raise ValueError(f"warmup, lr: expected 0 to 1 and above 0, found {warmup} and {lr}")
-    rank, world = (dist.get_rank(group), dist.get_world_size(group)) if group else (0, 1)
-    device = torch.device(device)
-    if amp is None:
-        amp = device.type == "cuda" and torch.cuda.is_bf16_supported()
     if chunk is not None and hasattr(encoder, "module"):
         raise ValueError("chunk: GradCache needs the encoder itself; pass it with `group`")
-    encoder.to(device).train()
-    extra = list(loss.to(device).parameters()) if isinstance(loss, nn.Module) else []
-    parameters = [p for p in [*encoder.parameters(), *extra] if p.requires_grad]
-    state = State(
-        encoder, data, torch.optim.AdamW(parameters, lr, weight_decay=weight_decay), steps
-    )
+    device, callbacks = torch.device(device), list(callbacks)
+    rank, world = (dist.get_rank(group), dist.get_world_size(group)) if group else (0, 1)
     if sampler is None:
-        sampler = ShuffledBatches(len(data), batch_size, seed, rank=rank, world=world)
-    run = _Run(state, sampler, list(callbacks), loss, device, group, chunk, rank, amp)
-    run.settings = {"steps": steps, "batch_size": batch_size, "lr": lr, "warmup": warmup,
-                    "seed": seed, "rows": len(data), "world": world}  # fmt: skip
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices), run.open_log(log), _bar(steps, progress) as bar:
+        sampler = Shuffled(len(data), batch_size, seed=seed, rank=rank, world=world)
+    encoder.to(device).train()
+    modules = [encoder, *([loss.to(device)] if isinstance(loss, nn.Module) else [])]
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr, weight_decay=weight_decay)
+    state = State(encoder, data, optimizer, steps)
+    step = _Step(state, loss, device, group, chunk, clip, amp)
+    kept: Any = None
+    if checkpoint is not None:
+        settings = {"steps": steps, "batch_size": batch_size, "lr": lr, "warmup": warmup}
+        settings |= {"seed": seed, "rows": len(data), "world": world}
+        place = Path(f"{checkpoint}.{rank}" if world > 1 else checkpoint)
+        parts = [step.core, optimizer, loss, sampler, *callbacks]
+        kept = Checkpoint(place, state, settings, parts, device)
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(cuda), reporting(progress, "training", "steps") as bar:
         torch.manual_seed(seed + rank)
-        path = None if checkpoint is None else Path(f"{checkpoint}" + f".{rank}" * (world > 1))
-        if path is not None and resume and path.exists():
-            run.restore(path)
-        run.synchronise()
-        run.trim_log()
-        run.call("on_start")
-        begin, batches = time.perf_counter(), run.batches()
-        bar.update(state.step)
-        while state.step < steps:
-            rate = lr * _schedule(state.step, steps, warmup)
-            run.step(next(batches), rate, clip, geometry)
-            bar.update(1)
-            if path is not None and (state.step % every == 0 or state.step == steps):
-                run.save(path)
-        run.call("on_end")
-    tail = state.losses[-max(1, steps // 10) :]
-    return {"loss": float(np.mean(tail)), "losses": state.losses, "steps": steps,
-            "seconds": time.perf_counter() - begin}  # fmt: skip
+        if kept is not None and resume:
+            kept.restore()
+        with Log(None if rank else log, state.step) as lines:
+            step.synchronise()
+            _call(callbacks, "on_start", state)
+            begin, batches = time.perf_counter(), _batches(sampler)
+            while state.step < steps:
+                started, done = time.perf_counter(), state.step
+                rate = lr * _schedule(done, steps, warmup)
+                step(next(batches), rate, geometry is not None and done % geometry == 0)
+                _call(callbacks, "on_step", state)
+                spent = round(time.perf_counter() - started, 4)
+                lines.write({"step": state.step, "loss": state.losses[-1], "lr": rate,
+                             **state.record, "seconds": spent})  # fmt: skip
+                state.record = {}
+                if kept is not None and (state.step % every == 0 or state.step == steps):
+                    kept.save()
+                if bar is not None and not bar(state.step, steps):
+                    raise Cancelled(f"training: cancelled after step {state.step}")
+            _call(callbacks, "on_end", state)
+    last = float(np.mean(state.losses[-max(1, steps // 10) :]))
+    seconds = time.perf_counter() - begin
+    return {"loss": last, "losses": state.losses, "steps": steps, "seconds": seconds}
 
 
-class _Run:
-    """One call of fit: how a step is taken, what a checkpoint holds."""
-
-    settings: dict[str, Any]
+class _Step:
+    """One update: encode a batch, backward, average, clip, step."""
 
     def __init__(
-        self, state: State, sampler: Any, callbacks: list[Any], loss: Any,
-        device: torch.device, group: Any, chunk: int | None, rank: int, amp: bool,
+        self, state: State, loss: Any, device: torch.device, group: Any, chunk: int | None,
+        clip: float | None, amp: bool | None,
     ) -> None:  # fmt: skip
-        self.state, self.sampler, self.callbacks, self.loss = state, sampler, callbacks, loss
-        self.device, self.group, self.chunk, self.rank = device, group, chunk, rank
+        self.state, self.loss, self.device, self.group = state, loss, device, group
+        self.chunk, self.clip = chunk, clip
         self.core = getattr(state.encoder, "module", state.encoder)
         self.named = named_by(loss)
         self.query_ids = state.data.query_ids() if "q_ids" in self.named else None
-        self.parameters = [p for g in state.optimizer.param_groups for p in g["params"]]
+        self.parameters = state.optimizer.param_groups[0]["params"]
         # What DistributedDataParallel wraps it averages itself; a loss's parameters it does not.
         inner = set() if self.core is state.encoder else set(self.core.parameters())
         self.averaged = [p for p in self.parameters if p not in inner]
+        if amp is None:
+            amp = device.type == "cuda" and torch.cuda.is_bf16_supported()
         self.cast = torch.autocast(device.type, torch.bfloat16, enabled=amp)
-        self.file: Any = None
 
-    def step(
-        self, rows: npt.NDArray[np.int64], rate: float, clip: float | None, geometry: int | None
-    ) -> None:
-        """One update, logged, and the callbacks after it."""
-        state, begin = self.state, time.perf_counter()
-        self.geometry = geometry is not None and state.step % geometry == 0
-        for part in state.optimizer.param_groups:
-            part["lr"] = rate
+    def __call__(self, rows: Any, rate: float, geometry: bool) -> None:
+        state = self.state
+        state.optimizer.param_groups[0]["lr"] = rate
         state.optimizer.zero_grad()
-        value = float(mean_over_ranks(self._backward(np.asarray(rows, np.int64)), self.group))
+        value = self._backward(np.asarray(rows, np.int64), geometry)
+        value = float(mean_over_ranks(value, self.group))
         if not np.isfinite(value):
             raise ValueError(
                 f"loss: {value} at step {state.step + 1}; lower lr, or look for texts or scores "
                 "that break it"
             )
         average_gradients(self.averaged, self.group)
-        if clip is not None:
-            nn.utils.clip_grad_norm_(self.parameters, clip)
+        if self.clip is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.clip)
         state.optimizer.step()
         state.step += 1
         state.losses.append(value)
-        self.call("on_step")
-        line = {"step": state.step, "loss": value, "lr": rate, **state.record}
-        state.record = {}
-        if self.file is not None:
-            line["seconds"] = round(time.perf_counter() - begin, 4)
-            self.file.write(json.dumps(line) + "\n")
-            self.file.flush()
-
-    def _backward(self, rows: npt.NDArray[np.int64]) -> Tensor:
-        data = self.state.data
-        p_ids = data.positives[rows]
-        n_ids = None if data.negatives is None else data.negatives[rows]
-        if n_ids is not None and "n_ids" not in self.named and n_ids.min(initial=0) < 0:
-            raise ValueError("loss: the set has padded negatives (-1), so it must take n_ids")
-        wanted = p_ids if n_ids is None else np.concatenate([p_ids, n_ids.ravel()])
-        # -1 reads some document, which the loss masks by its id.
-        documents, places = np.unique(wanted, return_inverse=True)
-        texts = [data.documents[i] for i in documents], [data.queries[i] for i in rows]
-        where = torch.from_numpy(places).to(self.device)
-        offered = {"p_ids": p_ids, "n_ids": n_ids, "rows": rows,
-                   "scores": None if data.scores is None else data.scores[rows],
-                   "q_ids": None if self.query_ids is None else self.query_ids[rows]}  # fmt: skip
-        named = {k: v if v is None else torch.from_numpy(v).to(self.device)
-                 for k, v in offered.items() if k in self.named}  # fmt: skip
-        if "group" in self.named and self.group is not None:
-            named["group"] = self.group
-
-        def objective(q: Tensor, d: Tensor) -> Tensor:
-            p = d[where[: len(rows)]]
-            n = None if n_ids is None else d[where[len(rows) :]].view(*n_ids.shape, -1)
-            self._log_geometry(q, p)
-            with torch.autocast(self.device.type, enabled=False):
-                return self.loss(q, p, n, **named)  # type: ignore[no-any-return]
-
-        features = [
-            self._move(self.core.tokenize(texts[1], "query")),
-            self._move(self.core.tokenize(texts[0], "document")),
-        ]
-        if self.chunk is not None:
-            return gradcache(self._embed, features, objective, self.chunk)
-        value = objective(*map(self._embed, features))
-        value.backward()  # type: ignore[no-untyped-call]
-        return value.detach()
-
-    def _embed(self, features: dict[str, Tensor]) -> Tensor:
-        with self.cast:
-            return self.state.encoder(features).float()  # type: ignore[no-any-return]
-
-    def _move(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: value.to(self.device) for name, value in features.items()}
-
-    def _log_geometry(self, q: Tensor, p: Tensor) -> None:
-        if self.geometry:
-            x, y = (nn.functional.normalize(v.detach()[:GEOMETRY_ROWS], dim=-1) for v in (q, p))
-            both = (uniform(x) + uniform(y)) / 2
-            self.state.log({"align": float(align(x, y)), "uniform": float(both)})
 
     def synchronise(self) -> None:
         """Give every rank the first one's parameters."""
@@ -320,92 +227,62 @@ class _Run:
             for parameter in self.parameters:
                 dist.broadcast(parameter.data, first, group=self.group)
 
-    def batches(self) -> Iterator[npt.NDArray[np.int64]]:
-        """Yield the sampler's batches, over and over if it ends."""
-        while True:
-            empty = True
-            for rows in self.sampler:
-                empty = False
-                yield rows
-            if empty:
-                raise ValueError("sampler: yielded no batch; lower its batch size")
+    def _backward(self, rows: npt.NDArray[np.int64], geometry: bool) -> Any:
+        data, b = self.state.data, len(rows)
+        named = self._named(rows)
+        wanted = data.positives[rows]
+        shape = None if data.negatives is None else (b, data.negatives.shape[1])
+        if data.negatives is not None:
+            wanted = np.concatenate([wanted, data.negatives[rows].ravel()])
+        # Each document is encoded once. -1 reads the last one, which the loss masks by its id.
+        documents, places = np.unique(wanted, return_inverse=True)
+        where = torch.from_numpy(places).to(self.device)
 
-    def call(self, name: str) -> None:
-        """Call every callback that has a method of this name."""
-        for callback in self.callbacks:
-            if hasattr(callback, name):
-                getattr(callback, name)(self.state)
+        def objective(q: Tensor, d: Tensor) -> Tensor:
+            p = d[where[:b]]
+            n = None if shape is None else d[where[b:]].view(*shape, -1)
+            if geometry:
+                self._log_geometry(q, p)
+            with torch.autocast(self.device.type, enabled=False):
+                return self.loss(q, p, n, **named)  # type: ignore[no-any-return]
 
-    def save(self, path: Path) -> None:
-        """Write the checkpoint under another name, flush it, and rename it."""
-        state, parts = self.state, {}
-        for name, part in self._parts():
-            parts[name] = part.state_dict()
-        content = {
-            "settings": self.settings,
-            "step": state.step,
-            "losses": state.losses,
-            "negatives": _tensor(state.data.negatives),
-            "scores": _tensor(state.data.scores),
-            "random": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state() if self.device.type == "cuda" else None,
-            **parts,
+        features = [
+            self._tokens([data.queries[i] for i in rows], "query"),
+            self._tokens([data.documents[i] for i in documents], "document"),
+        ]
+        if self.chunk is not None:
+            return gradcache(self._embed, features, objective, self.chunk)
+        value = objective(*map(self._embed, features))
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    def _named(self, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+        """Return what of ids, rows and scores the loss takes."""
+        data = self.state.data
+        n_ids = None if data.negatives is None else data.negatives[rows]
+        if n_ids is not None and "n_ids" not in self.named and n_ids.min(initial=0) < 0:
+            raise ValueError("loss: the set has padded negatives (-1), so it must take n_ids")
+        arrays: dict[str, Any] = {"p_ids": data.positives[rows], "n_ids": n_ids, "rows": rows}
+        arrays["scores"] = None if data.scores is None else data.scores[rows]
+        arrays["q_ids"] = None if self.query_ids is None else self.query_ids[rows]
+        named: dict[str, Any] = {
+            name: None if array is None else torch.from_numpy(array).to(self.device)
+            for name, array in arrays.items()
+            if name in self.named
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".part")
-        with open(temporary, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        return named | ({"group": self.group} if "group" in self.named and self.group else {})
 
-    def restore(self, path: Path) -> None:
-        """Take up a checkpoint; a ValueError says where it is of another run."""
-        # Not weights_only: samplers' and callbacks' states may hold arrays. It is the user's file.
-        content = torch.load(path, map_location="cpu", weights_only=False)
-        if content["settings"] != self.settings:
-            raise ValueError(
-                f"checkpoint: {path} is of a run with {content['settings']}, this one has "
-                f"{self.settings}; delete it, or pass resume=False"
-            )
-        state = self.state
-        for name, part in self._parts():
-            part.load_state_dict(content[name])
-        state.step, state.losses = content["step"], content["losses"]
-        negatives, scores = (
-            None if content[k] is None else content[k].numpy() for k in ("negatives", "scores")
-        )
-        state.data = dataclasses.replace(state.data, negatives=negatives, scores=scores)
-        torch.set_rng_state(content["random"])
-        if content["cuda"] is not None:
-            torch.cuda.set_rng_state(content["cuda"])
+    def _tokens(self, texts: list[str], kind: str) -> dict[str, Tensor]:
+        return {k: v.to(self.device) for k, v in self.core.tokenize(texts, kind).items()}
 
-    def _parts(self) -> Iterator[tuple[str, Any]]:
-        yield "encoder", self.core
-        yield "optimizer", self.state.optimizer
-        callbacks = [(f"callback{i}", c) for i, c in enumerate(self.callbacks)]
-        for name, part in [("loss", self.loss), ("sampler", self.sampler), *callbacks]:
-            if hasattr(part, "state_dict"):
-                yield name, part
+    def _embed(self, features: dict[str, Tensor]) -> Tensor:
+        with self.cast:
+            return self.state.encoder(features).float()  # type: ignore[no-any-return]
 
-    @contextlib.contextmanager
-    def open_log(self, path: StrPath | None) -> Iterator[None]:
-        """Open the log on the first rank."""
-        if path is None or self.rank:
-            yield
-            return
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a+", encoding="utf-8") as self.file:
-            yield
-
-    def trim_log(self) -> None:
-        """Drop the lines after the step that training goes on from, half written ones too."""
-        if self.file is not None:
-            self.file.seek(0)
-            kept = self.file.readlines()[: self.state.step]
-            self.file.truncate(0)
-            self.file.writelines(kept)
-            self.file.flush()
+    def _log_geometry(self, q: Tensor, p: Tensor) -> None:
+        x, y = (nn.functional.normalize(v.detach()[:GEOMETRY_ROWS], dim=-1) for v in (q, p))
+        both = (uniform(x) + uniform(y)) / 2
+        self.state.log({"align": float(align(x, y)), "uniform": float(both)})
 
 
 def on_scores(loss: Callable[..., Tensor], **options: Any) -> Callable[..., Tensor]:
@@ -442,12 +319,6 @@ def on_scores(loss: Callable[..., Tensor], **options: Any) -> Callable[..., Tens
     return call
 
 
-def _schedule(step: int, steps: int, warmup: float) -> float:
-    """Share of the highest rate: up to 1 over the warm-up, then down to 0 past the last step."""
-    rise = warmup * steps
-    return min((step + 1) / rise if rise else 1.0, (steps - step) / (steps - rise))
-
-
 def named_by(loss: Callable[..., Any]) -> set[str]:
     """Return which of the keyword arguments on offer a loss takes."""
     offered = {"p_ids", "n_ids", "rows", "scores"}
@@ -458,18 +329,24 @@ def named_by(loss: Callable[..., Any]) -> set[str]:
     return {p.name for p in parameters} & (offered | {"q_ids", "group"})
 
 
-def _tensor(array: npt.NDArray[Any] | None) -> Tensor | None:
-    return None if array is None else torch.from_numpy(array)
+def _schedule(step: int, steps: int, warmup: float) -> float:
+    """Share of the highest rate: up to 1 over the warm-up, then down to 0 past the last step."""
+    rise = warmup * steps
+    return min((step + 1) / rise if rise else 1.0, (steps - step) / (steps - rise))
 
 
-def _bar(steps: int, progress: bool) -> Any:
-    if not progress:
-        return contextlib.nullcontext(_NoBar())
-    from tqdm.auto import tqdm
+def _batches(sampler: Any) -> Iterator[npt.NDArray[np.int64]]:
+    """Yield the sampler's batches, over and over if it ends."""
+    while True:
+        empty = True
+        for rows in sampler:
+            empty = False
+            yield rows
+        if empty:
+            raise ValueError("sampler: yielded no batch; lower its batch size")
 
-    return tqdm(total=steps, unit="step", mininterval=1)
 
-
-class _NoBar:
-    def update(self, n: int) -> None:
-        """Nothing."""
+def _call(callbacks: list[Any], name: str, state: State) -> None:
+    for callback in callbacks:
+        if hasattr(callback, name):
+            getattr(callback, name)(state)
