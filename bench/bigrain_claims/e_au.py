@@ -185,12 +185,12 @@ def plot(results: Sequence[ArmResult], axes: Any) -> None:
     dots = axes.scatter(*places, c=[run.figures["mrr@10"] for run in runs], cmap="viridis", s=26)
     for arm in CLAIM.arms:
         first = of_arm(results, arm)[0].figures
-        axes.annotate(
-            *(arm, (first["uniform"], first["align"])),
-            xytext=(4, 4),
-            textcoords="offset points",
-            fontsize=7,
-        )
+        place = (first["uniform"], first["align"])
+        # Neighbours' names lie on either side, those at the right edge to the left.
+        above = arm not in (INFONCE, "infonce tau=.2", ALIGN)
+        side = "right" if place[0] > -1 else "left"
+        shift = (-5 if side == "right" else 5, 4 if above else -11)
+        axes.annotate(arm, place, shift, textcoords="offset points", ha=side, fontsize=7)
     axes.figure.colorbar(dots, label="MRR@10, BoolQ test")
     axes.set_xlabel("uniform (lower is better)")
     axes.set_ylabel("align (lower is better)")
