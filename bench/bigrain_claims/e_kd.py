@@ -197,9 +197,8 @@ def judge(results: Sequence[ArmResult]) -> Verdict:
         test = tests[pair]
         ours = f"{test.difference:+.4f} [{test.low:+.4f}, {test.high:+.4f}], p = {test.p:.4f}"
         rows.append(Row(f"{pair[0]} to {pair[1]}", "", ours, holds))
-    rows.append(
-        Row("control: the dealt teacher's share of the gain", "", f"{share:.0%}", share < 0.5)
-    )
+    failed = not gain > 0 or share < 0.5  # without a gain there is none to share
+    rows.append(Row("control: the dealt teacher's share of the gain", "", f"{share:.0%}", failed))
     text = (
         f"At 20 % of the labels the teacher's scores change MRR@10 by {main.difference:+.4f} "
         f"(p = {main.p:.4f}); against all labels that is {whole.difference:+.4f} "
@@ -208,7 +207,7 @@ def judge(results: Sequence[ArmResult]) -> Verdict:
     )
     if above < MARGIN:
         text = f"Void: the teacher is only {above:+.4f} above the student. {text}"
-    return Verdict(sure and above >= MARGIN, bool(share < 0.5), rows, text)
+    return Verdict(sure and above >= MARGIN, bool(failed), rows, text)
 
 
 def plot(results: Sequence[ArmResult], axes: Any) -> None:
