@@ -78,6 +78,13 @@ def assert_same(a: bigrain.SearchResult, b: bigrain.SearchResult) -> None:
     assert a.distances.tobytes() == b.distances.tobytes()
 
 
+def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return a copy that refuses writes."""
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
 @pytest.fixture(scope="session")
 def vectors() -> npt.NDArray[np.float32]:
     """3,000 Gaussian vectors of 24 dimensions."""

@@ -185,6 +185,8 @@ def test_what_is_not_there(saved: Any, tmp_path: Path) -> None:
     ):
         with pytest.raises(NotImplementedError, match="memory"):
             call()
+    with pytest.raises(NotImplementedError, match="tune and save it"):
+        disk.tune(queries)
     assert disk.stats()["edges"] is None
     check_same(index, disk, queries)
 

@@ -56,7 +56,9 @@ def judge(results: Sequence[ArmResult]) -> Verdict:
         off = min(c["error"] for c in found)
         failed &= off > WRONG_BY
         at_4 = next(c for c in found if c["world"] == 4)
-        more = f", cosine {at_4['cosine']:.3f}, length {at_4['ratio']:.2f}" * ("cosine" in at_4)
+        more = ""
+        if "cosine" in at_4:
+            more = f", cosine {at_4['cosine']:.3f}, length {at_4['ratio']:.2f}"
         rows.append(Row(f"wrong: {name}", "", f"off by {at_4['error']:.2f}{more}", off > WRONG_BY))
     text = (
         "Each rank computes the loss of its own rows against everybody's columns; the mean over "

@@ -28,6 +28,7 @@ from bigrain.train.dist import (
     mean_over_ranks,
     weighted_mean,
 )
+from bigrain.train.quantize import LearnedPQ, mcl
 
 Case: TypeAlias = "Callable[[Towers, Data, slice, Group | None], Tensor]"
 WIDTH, H, TOKENS = 6, 3, 5
@@ -52,6 +53,9 @@ class Towers(nn.Module):
         self.sides = nn.ModuleDict({"query": side(), "document": side()})
         self.tau = nn.Parameter(torch.tensor(0.7))
         self.codebook = nn.Parameter(torch.randn(4, WIDTH))
+        self.pq = LearnedPQ(WIDTH, 2)
+        generator = torch.Generator().manual_seed(0)
+        nn.init.normal_(self.pq.codebooks, std=0.5, generator=generator)
 
     def forward(self, features: dict[str, Tensor]) -> Tensor:
         """Encode features under the name of their side."""
@@ -87,7 +91,7 @@ class Data:
     teacher: Tensor
     log_q: Tensor
 
-    def ids(self, rows: slice) -> dict[str, Tensor]:
+    def ids(self, rows: slice) -> dict[str, Any]:
         """What `contrastive` takes of these rows."""
         return {name: getattr(self, name)[rows] for name in ("q_ids", "p_ids", "n_ids")}
 
@@ -142,6 +146,12 @@ def codebook(m: Towers, data: Data, rows: slice, group: Group | None) -> Tensor:
     return info.mean(nn.functional.cross_entropy(logits, labels, reduction="none"))
 
 
+def quantized(m: Towers, data: Data, rows: slice, group: Group | None) -> Tensor:
+    """MoPQ's loss: columns are reconstructions, of hard negatives too."""
+    q, p, n = m.q(data, rows), m.p(data, rows), m.n(data, rows)
+    return mcl(q, p, m.pq, n, tau=m.tau, eps=0.1, group=group, **data.ids(rows))
+
+
 def kd(m: Towers, data: Data, rows: slice, group: Group | None) -> Tensor:
     q, p = m.q(data, rows), m.p(data, rows)
     return losses.kd_inbatch(q, p, data.teacher[rows], 0.3, 0.5, group)
@@ -184,6 +194,7 @@ CASES: dict[str, Case] = {
     "own negatives": own,
     "symmetric": symmetric,
     "codebook": codebook,
+    "MCL": quantized,
     "in-batch distillation": kd,
     "FLOPS": flops,
     "margin-MSE": margin,

@@ -5,66 +5,100 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from bigrain import _core
-from bigrain._arrays import as_ids, as_queries, check_values
-from bigrain._checks import (
-    MAX_SEED,
-    check_alpha,
-    check_builder,
-    check_integer,
-    check_limit,
-    check_metric,
-    check_path,
-    check_pq_bytes,
-)
-from bigrain._memory import check_memory
-from bigrain._progress import reporting
+from bigrain._arrays import as_ids
+from bigrain._checks import Builder, Metric, check_path
+from bigrain._handle import IndexHandle
+from bigrain._memory import Memory, check_memory
+from bigrain._options import BuildOptions
+from bigrain._progress import Progress, reporting
 from bigrain._source import Source, located, spool
 from bigrain.readers import read_vectors
 
 
-def build_to(path: Any, vectors: Any, ids: Any, options: dict[str, Any]) -> int:
-    """Build as `Index.build_to` says, which documents the options."""
-    name = check_path(path)
-    metric = check_metric(options["metric"])
-    graph = _graph_of(options, metric)
-    threads = check_limit(options["threads"], "threads")
-    seed = check_integer(options["seed"], "seed", 0, MAX_SEED)
-    memory, clean = check_memory(options["memory"]), bool(options["clean"])
-    work = _work_folder(name, options["work"])
-    source, spooled = _source_of(vectors, metric, work, clean)
-    del vectors
-    own = None if ids is None else as_ids(ids, source.rows)
-    code_dim, pq_bytes = options["code_dim"], options["pq_bytes"]
-    code_dim = 0 if code_dim is None else check_integer(code_dim, "code_dim", 1, source.dim)
-    pq_bytes = check_pq_bytes(pq_bytes, source.dim, source.rows)
-    asked = options["train_queries"]
-    if asked is not None:
-        asked, _ = as_queries(asked, source.dim, np.dtype(source.dtype))
-        check_values(asked, metric, "train_queries")
-    codes = (code_dim, pq_bytes, asked)
-    where = (memory, os.fsencode(work), clean)
-    with reporting(options["progress"], "build", "points") as callback:
-        size = _core.build_to(
-            name, source, own, metric, *graph, *codes, seed, threads, *where, callback
+class FileBuilder(IndexHandle):
+    """Gives `Index` its verb `build_to`."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def build_to(
+        path: str | bytes | os.PathLike[str] | os.PathLike[bytes],
+        vectors: Any,
+        ids: Any = None,
+        *,
+        memory: Memory = "256MiB",
+        metric: Metric = "l2",
+        builder: Builder = "auto",
+        degree: int | None = None,
+        build_width: int = 128,
+        alpha: float | None = None,
+        code_dim: int | None = None,
+        pq_bytes: int | Literal["auto"] = "auto",
+        train_queries: Any = None,
+        threads: int = 0,
+        seed: int = 0,
+        work: str | bytes | os.PathLike[str] | os.PathLike[bytes] | None = None,
+        clean: bool = False,
+        progress: Progress = None,
+    ) -> int:
+        """Build an index file over vectors that need not fit into memory; return its bytes.
+
+        The graph is made shard by shard from 8-bit codes, and joined so that searches find what
+        they find after `build`, nearly. An interrupted build (Ctrl-C, a killed process, a full
+        disk) leaves its work folder, and the same call goes on where it stopped. The same vectors,
+        parameters, `memory` and seed give the same file whatever `threads` is.
+
+        Args:
+            path: of the index file, which is replaced when the new one is complete.
+            vectors: a file of vectors (`bigrain.readers`), an array, or an iterable of arrays
+                (rows, dim). Files and mapped arrays are read where they are; all else is written
+                to a file beside the work folder first, and read anew when a build goes on.
+            ids, metric, builder, degree, build_width, alpha, code_dim, pq_bytes, train_queries,
+                threads, seed: as in `build`; `ids` are held in memory.
+            memory: what the build may hold: bytes, or a size such as "1GiB", or "min". About 1 KB
+                per vector is enough for a single shard; smaller budgets make more shards.
+            work: a folder for what does not fit. None: a hidden one beside `path`. The disk needs
+                about 1 KB per vector at degree 32 while the build runs, and room for the index;
+                this is checked before it begins.
+            clean: begin anew, and remove what an interrupted build left.
+            progress: None, True for a bar, or a callable (done, total); False from it cancels.
+
+        Raises:
+            ValueError: as `build`; `memory` below the least for these vectors; a work folder of
+                another build.
+            OSError: a file cannot be read or written, or the disk has too little room.
+            Cancelled: `progress` returned False.
+        """
+        name = check_path(path)
+        options = BuildOptions(
+            metric=metric,
+            builder=builder,
+            degree=degree,
+            build_width=build_width,
+            alpha=alpha,
+            code_dim=code_dim,
+            pq_bytes=pq_bytes,
+            train_queries=train_queries,
+            threads=threads,
+            seed=seed,
         )
-    for file in spooled:
-        file.unlink(missing_ok=True)
-    return size
-
-
-def _graph_of(options: dict[str, Any], metric: str) -> tuple[str, int, int, float]:
-    degree = options["degree"]
-    return (
-        check_builder(options["builder"]),
-        0 if degree is None else check_limit(degree, "degree"),
-        check_limit(options["build_width"], "build_width"),
-        check_alpha(options["alpha"], metric),
-    )
+        budget, folder = check_memory(memory), _work_folder(name, work)
+        source, spooled = _source_of(vectors, options.metric, folder, bool(clean))
+        del vectors
+        own = None if ids is None else as_ids(ids, source.rows)
+        params = options.core(source.rows, source.dim, np.dtype(source.dtype))
+        with reporting(progress, "build", "points") as callback:
+            size = _core.build_to(
+                name, source, own, params, budget, os.fsencode(folder), bool(clean), callback
+            )
+        for file in spooled:
+            file.unlink(missing_ok=True)
+        return size
 
 
 def _source_of(vectors: Any, metric: str, work: Path, clean: bool) -> tuple[Source, list[Path]]:

@@ -38,20 +38,26 @@ class CorruptIndexError(ValueError): ...
 class Cancelled(Exception): ...  # noqa: N818
 class _Pybind11Type(type): ...  # what the runtime calls pybind11_builtins.pybind11_type
 
+class BuildParams(metaclass=_Pybind11Type):
+    def __init__(
+        self,
+        metric: str,
+        builder: str,
+        degree: int,
+        build_width: int,
+        alpha: float,
+        code_dim: int,
+        pq_bytes: int,
+        train_queries: npt.NDArray[Any] | None,
+        seed: int,
+        threads: int,
+    ) -> None: ...
+
 def build_to(
     path: str | bytes,
     source: tuple[bytes, int, int, int, int, str],
     ids: npt.NDArray[np.int64] | None,
-    metric: str,
-    builder: str,
-    degree: int,
-    build_width: int,
-    alpha: float,
-    code_dim: int,
-    pq_bytes: int,
-    train_queries: npt.NDArray[Any] | None,
-    seed: int,
-    threads: int,
+    params: BuildParams,
     memory: int,
     work: str | bytes,
     clean: bool,
@@ -64,16 +70,7 @@ class Index(metaclass=_Pybind11Type):
     def build(
         vectors: npt.NDArray[Any],
         ids: npt.NDArray[np.int64] | None,
-        metric: str,
-        builder: str,
-        degree: int,
-        build_width: int,
-        alpha: float,
-        code_dim: int,
-        pq_bytes: int,
-        train_queries: npt.NDArray[Any] | None,
-        seed: int,
-        threads: int,
+        params: BuildParams,
         progress: _Progress,
     ) -> Index: ...
     @staticmethod
@@ -82,12 +79,7 @@ class Index(metaclass=_Pybind11Type):
         ids: npt.NDArray[np.int64] | None,
         graph: npt.NDArray[np.uint32],
         entry: int | None,
-        metric: str,
-        code_dim: int,
-        pq_bytes: int,
-        train_queries: npt.NDArray[Any] | None,
-        seed: int,
-        threads: int,
+        params: BuildParams,
         progress: _Progress,
     ) -> Index: ...
     @staticmethod

@@ -6,18 +6,10 @@ from __future__ import annotations
 from typing import Any, Literal, TypeVar
 
 from bigrain import _core, _layout
-from bigrain._arrays import as_graph, as_ids, as_queries, as_vectors, check_values
-from bigrain._checks import (
-    MAX_SEED,
-    Layout,
-    Metric,
-    check_integer,
-    check_layout,
-    check_limit,
-    check_metric,
-    check_pq_bytes,
-)
+from bigrain._arrays import as_graph, as_ids, as_vectors, check_values
+from bigrain._checks import Layout, Metric, check_integer, check_layout
 from bigrain._handle import IndexHandle
+from bigrain._options import BuildOptions
 from bigrain._progress import Progress, reporting
 
 Self = TypeVar("Self", bound="GraphTaker")
@@ -72,25 +64,23 @@ class GraphTaker(IndexHandle):
             TypeError: a dtype with no obvious conversion.
             Cancelled: `progress` returned False.
         """
-        metric = check_metric(metric)
+        options = BuildOptions(
+            metric=metric,
+            code_dim=code_dim,
+            pq_bytes=pq_bytes,
+            train_queries=train_queries,
+            threads=threads,
+            seed=seed,
+        )
         layout = check_layout(layout)
-        threads = check_limit(threads, "threads")
-        seed = check_integer(seed, "seed", 0, MAX_SEED)
         rows = as_vectors(vectors)
         count, dim = rows.shape
         own = None if ids is None else as_ids(ids, count)
         edges = as_graph(graph, count)
         start = None if entry is None else check_integer(entry, "entry", 0, max(0, count - 1))
-        check_values(rows, metric, "vectors")
-        code_dim = 0 if code_dim is None else check_integer(code_dim, "code_dim", 1, dim)
-        pq_bytes = check_pq_bytes(pq_bytes, dim, count)
-        asked = None
-        if train_queries is not None:
-            asked, _ = as_queries(train_queries, dim, rows.dtype)
-            check_values(asked, metric, "train_queries")
+        check_values(rows, options.metric, "vectors")
+        params = options.core(count, dim, rows.dtype)
         with reporting(progress, "encode", "points") as callback:
-            core = _core.Index.from_graph(
-                rows, own, edges, start, metric, code_dim, pq_bytes, asked, seed, threads, callback
-            )
+            core = _core.Index.from_graph(rows, own, edges, start, params, callback)
             why = _layout.set_layout(core, layout, threads, callback)
         return cls._wrap(core, why)

@@ -69,12 +69,12 @@ class IndexHandle:
             raise ValueError("the index is closed; open or build it again")
         return core
 
-    def _opened_in_memory(self, what: str) -> CoreIndex:
+    def _opened_in_memory(self, what: str, then: str = "") -> CoreIndex:
         core = self._opened()
         if not core.in_memory():
             raise NotImplementedError(
-                f"{what}: this index was opened with a budget of memory and does not hold them; "
-                'open it with memory="all"'
+                f"{what}: this index was opened with a budget of memory and does not hold its "
+                'points; open it with memory="all"' + (then and f", {then}")
             )
         return core
 

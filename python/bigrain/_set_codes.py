@@ -43,7 +43,8 @@ class CodesTaker(IndexHandle):
         The arrays mean what they mean to `bigrain.quant.OPQ.from_arrays`: x @ rotation is cut into
         m sub-vectors, and a code names a centroid of each; nothing is subtracted first. Under
         "cosine", x has length 1. A query's score is its inner product with what a code stands for
-        ("ip", "cosine"; the query normalised under the latter), or the squared distance ("l2").
+        ("ip", "cosine"; the query normalised under the latter), or the squared distance ("l2"). So
+        codes that are to reconstruct, as those of `OPQ` are, serve best unit vectors under "l2".
 
         Args:
             codebooks: (m, 256, ceil(d_out / m)) float: m bytes per vector.

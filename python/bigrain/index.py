@@ -10,29 +10,27 @@ from typing import Any, Literal, TypeVar, cast, overload
 import numpy as np
 import numpy.typing as npt
 
-from bigrain import _build_to, _core, _curve, _layout, _sample, _tune
+from bigrain import _core, _curve, _layout, _sample, _tune
 from bigrain._arrays import as_ids, as_queries, as_vectors, check_values, make_output
+from bigrain._build_to import FileBuilder
 from bigrain._checks import (
     MAX_SEED,
     Builder,
     Layout,
     Metric,
     Verify,
-    check_alpha,
-    check_builder,
     check_fraction,
     check_integer,
     check_io,
     check_layout,
     check_limit,
-    check_metric,
     check_path,
-    check_pq_bytes,
     check_verify,
 )
 from bigrain._from_graph import GraphTaker
 from bigrain._memory import ALL, Memory, check_memory
 from bigrain._multi import MultiSearcher
+from bigrain._options import BuildOptions
 from bigrain._progress import Progress, reporting
 from bigrain._results import DetailedResult, SearchResult, SearchStats, TuneReport
 from bigrain._set_codes import CodesTaker
@@ -42,7 +40,7 @@ Out = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
 Self = TypeVar("Self", bound="Index")
 
 
-class Index(GraphTaker, CodesTaker, MultiSearcher):
+class Index(FileBuilder, GraphTaker, CodesTaker, MultiSearcher):
     """A Vamana graph over 8-bit codes, with the full vectors that decide the answer.
 
     Make one with `Index.build` or `Index.open`. `search`, `save`, `validate` and everything that
@@ -117,108 +115,27 @@ class Index(GraphTaker, CodesTaker, MultiSearcher):
             TypeError: a dtype with no obvious conversion.
             Cancelled: `progress` returned False.
         """
-        metric = check_metric(metric)
-        builder = check_builder(builder)
+        options = BuildOptions(
+            metric=metric,
+            builder=builder,
+            degree=degree,
+            build_width=build_width,
+            alpha=alpha,
+            code_dim=code_dim,
+            pq_bytes=pq_bytes,
+            train_queries=train_queries,
+            threads=threads,
+            seed=seed,
+        )
         layout = check_layout(layout)
-        degree = 0 if degree is None else check_limit(degree, "degree")
-        build_width = check_limit(build_width, "build_width")
-        factor = check_alpha(alpha, metric)
-        threads = check_limit(threads, "threads")
-        seed = check_integer(seed, "seed", 0, MAX_SEED)
         rows = as_vectors(vectors)
         own = None if ids is None else as_ids(ids, rows.shape[0])
-        check_values(rows, metric, "vectors")
-        code_dim = 0 if code_dim is None else check_integer(code_dim, "code_dim", 1, rows.shape[1])
-        pq_bytes = check_pq_bytes(pq_bytes, rows.shape[1], rows.shape[0])
-        asked = None
-        if train_queries is not None:
-            asked, _ = as_queries(train_queries, rows.shape[1], rows.dtype)
-            check_values(asked, metric, "train_queries")
+        check_values(rows, options.metric, "vectors")
+        params = options.core(rows.shape[0], rows.shape[1], rows.dtype)
         with reporting(progress, "build", "points") as callback:
-            core = _core.Index.build(
-                rows,
-                own,
-                metric,
-                builder,
-                degree,
-                build_width,
-                factor,
-                code_dim,
-                pq_bytes,
-                asked,
-                seed,
-                threads,
-                callback,
-            )
+            core = _core.Index.build(rows, own, params, callback)
             why = _layout.set_layout(core, layout, threads, callback)
         return cls._wrap(core, why)
-
-    @staticmethod
-    def build_to(
-        path: Path,
-        vectors: Any,
-        ids: Any = None,
-        *,
-        memory: Memory = "256MiB",
-        metric: Metric = "l2",
-        builder: Builder = "auto",
-        degree: int | None = None,
-        build_width: int = 128,
-        alpha: float | None = None,
-        code_dim: int | None = None,
-        pq_bytes: int | Literal["auto"] = "auto",
-        train_queries: Any = None,
-        threads: int = 0,
-        seed: int = 0,
-        work: Path | None = None,
-        clean: bool = False,
-        progress: Progress = None,
-    ) -> int:
-        """Build an index file over vectors that need not fit into memory; return its bytes.
-
-        The graph is made shard by shard from 8-bit codes, and joined so that searches find what
-        they find after `build`, nearly. An interrupted build (Ctrl-C, a killed process, a full
-        disk) leaves its work folder, and the same call goes on where it stopped. The same vectors,
-        parameters, `memory` and seed give the same file whatever `threads` is.
-
-        Args:
-            path: of the index file, which is replaced when the new one is complete.
-            vectors: a file of vectors (`bigrain.readers`), an array, or an iterable of arrays
-                (rows, dim). Files and mapped arrays are read where they are; all else is written
-                to a file beside the work folder first, and read anew when a build goes on.
-            ids, metric, builder, degree, build_width, alpha, code_dim, pq_bytes, train_queries,
-                threads, seed: as in `build`; `ids` are held in memory.
-            memory: what the build may hold: bytes, or a size such as "1GiB", or "min". About 1 KB
-                per vector is enough for a single shard; smaller budgets make more shards.
-            work: a folder for what does not fit. None: a hidden one beside `path`. The disk needs
-                about 1 KB per vector at degree 32 while the build runs, and room for the index;
-                this is checked before it begins.
-            clean: begin anew, and remove what an interrupted build left.
-            progress: None, True for a bar, or a callable (done, total); False from it cancels.
-
-        Raises:
-            ValueError: as `build`; `memory` below the least for these vectors; a work folder of
-                another build.
-            OSError: a file cannot be read or written, or the disk has too little room.
-            Cancelled: `progress` returned False.
-        """
-        options = {
-            "memory": memory,
-            "metric": metric,
-            "builder": builder,
-            "degree": degree,
-            "build_width": build_width,
-            "alpha": alpha,
-            "code_dim": code_dim,
-            "pq_bytes": pq_bytes,
-            "train_queries": train_queries,
-            "threads": threads,
-            "seed": seed,
-            "work": work,
-            "clean": clean,
-            "progress": progress,
-        }
-        return _build_to.build_to(path, vectors, ids, options)
 
     @classmethod
     def open(
@@ -401,18 +318,10 @@ class Index(GraphTaker, CodesTaker, MultiSearcher):
         rows = asked.shape[0]
         found, distances = make_output(out, rows, k, single)
         costs = np.empty((rows, len(SearchStats._fields)), np.uint32) if stats else None
+        where = found, distances, costs
         with reporting(progress, "search", "queries") as callback:
             core.search(
-                asked,
-                k,
-                window,
-                candidates,
-                threads,
-                bool(deterministic),
-                found,
-                distances,
-                costs,
-                callback,
+                asked, k, window, candidates, threads, bool(deterministic), *where, callback
             )
         if costs is None:
             return SearchResult(found, distances)
@@ -467,9 +376,10 @@ class Index(GraphTaker, CodesTaker, MultiSearcher):
 
         Raises:
             ValueError: as for `search`; or an empty index.
+            NotImplementedError: the index was opened under a budget of memory.
             Cancelled: `progress` returned False; the stored curve is unchanged.
         """
-        core = self._opened()
+        core = self._opened_in_memory("tune", "tune and save it, and the curve is in its file")
         k = check_limit(k, "k")
         target = check_fraction(recall, "recall")
         sample = check_integer(sample, "sample", 1, 2**31 - 1)

@@ -14,6 +14,7 @@
 #include "arrays.h"
 #include "bigrain/index.h"
 #include "bindings.h"
+#include "build_options.h"
 #include "call.h"
 #include "format/index_file.h"
 #include "format/parts.h"
@@ -45,42 +46,24 @@ const int64_t* ids_of(const std::optional<py::array>& ids, size_t rows) {
 }
 
 Index build(const py::array& vectors, const std::optional<py::array>& ids,
-            const std::string& metric, const std::string& builder, uint32_t degree,
-            uint32_t build_width, float alpha, uint32_t code_dim, uint32_t pq_bytes,
-            const std::optional<py::array>& train_queries, uint64_t seed, uint32_t threads,
-            const py::object& progress) {
+            const BuildOptions& options, const py::object& progress) {
   const MatrixView view = matrix_of(vectors, "vectors");
   const int64_t* const ids_in = ids_of(ids, view.rows);
-  const BuildParams params{
-      .metric = metric_of(metric),
-      .builder = builder_of(builder),
-      .degree = degree,
-      .build_width = build_width,
-      .alpha = alpha,
-      .code_dim = code_dim,
-      .pq_bytes = pq_bytes,
-      .train_queries = train_queries ? matrix_of(*train_queries, "train_queries") : MatrixView{},
-      .seed = seed,
-      .threads = threads};
-  return run_watched(progress,
-                     [&](Monitor& monitor) { return Index::build(view, ids_in, params, monitor); });
+  return run_watched(progress, [&](Monitor& monitor) {
+    return Index::build(view, ids_in, options.params, monitor);
+  });
 }
 
 Index from_graph(const py::array& vectors, const std::optional<py::array>& ids,
                  const py::array& graph, const std::optional<uint32_t>& entry,
-                 const std::string& metric, uint32_t code_dim, uint32_t pq_bytes,
-                 const std::optional<py::array>& train_queries, uint64_t seed, uint32_t threads,
-                 const py::object& progress) {
+                 const BuildOptions& options, const py::object& progress) {
   const MatrixView view = matrix_of(vectors, "vectors");
   if (graph.ndim() != 2 || !is_contiguous(graph) ||
       !graph.dtype().equal(py::dtype::of<uint32_t>()) ||
       static_cast<size_t>(graph.shape(0)) != view.rows) {
     throw Error::invalid("graph: expected C-contiguous uint32, one row per vector");
   }
-  BuildParams params{.metric = metric_of(metric), .code_dim = code_dim, .pq_bytes = pq_bytes};
-  params.seed = seed;
-  params.threads = threads;
-  if (train_queries) params.train_queries = matrix_of(*train_queries, "train_queries");
+  BuildParams params = options.params;
   params.graph = {static_cast<const uint32_t*>(graph.data()), static_cast<uint32_t>(graph.shape(1)),
                   entry};
   const int64_t* const ids_in = ids_of(ids, view.rows);
@@ -270,12 +253,9 @@ void register_index(py::module_& module) {
   using py::arg;
   module.def("describe", &describe, arg("path"));
   py::class_<Index>(module, "Index")
-      .def_static("build", &build, arg("vectors"), arg("ids"), arg("metric"), arg("builder"),
-                  arg("degree"), arg("build_width"), arg("alpha"), arg("code_dim"), arg("pq_bytes"),
-                  arg("train_queries"), arg("seed"), arg("threads"), arg("progress"))
+      .def_static("build", &build, arg("vectors"), arg("ids"), arg("params"), arg("progress"))
       .def_static("from_graph", &from_graph, arg("vectors"), arg("ids"), arg("graph"), arg("entry"),
-                  arg("metric"), arg("code_dim"), arg("pq_bytes"), arg("train_queries"),
-                  arg("seed"), arg("threads"), arg("progress"))
+                  arg("params"), arg("progress"))
       .def_static("open", &open, arg("path"), arg("verify"), arg("memory"), arg("io"),
                   arg("progress"))
       .def("in_memory", &in_memory)

@@ -30,7 +30,8 @@ SIZES = (5, 9)
 def train(towers: grad_checks.Towers, data: grad_checks.Data, way: str) -> dict[str, Any]:
     """Two steps; "one" process with all rows, "ddp", "gradcache" under DDP, or "alone"."""
     model = copy.deepcopy(towers)
-    model.codebook.requires_grad_(False)  # this loss has none, and DDP waits for all
+    for unused in (model.codebook, *model.pq.parameters()):  # DDP waits for all others
+        unused.requires_grad_(False)
     ddp = DistributedDataParallel(model) if way in ("ddp", "gradcache") else None
     rows, group = grad_checks.own_rows(SIZES, dist.get_rank()), None
     if way == "one":

@@ -70,8 +70,19 @@ def train(batch: int, wrap: bool = False, log: str | None = None, **more: Any) -
     return [*result["losses"], loss.tau.item(), weights.pow(2).sum().item()]
 
 
+class Stop:
+    def on_step(self, state: Any) -> None:
+        if state.step == 5:
+            raise KeyboardInterrupt
+
+
 def ranks(log: str) -> list[list[float]]:
-    return [train(8, log=log), train(8, wrap=True)]
+    files: dict[str, Any] = {"log": log, "checkpoint": log + ".at", "every": 2}
+    try:
+        train(8, callbacks=[Stop()], **files)
+    except KeyboardInterrupt:
+        return [train(8, **files), train(8, wrap=True)]
+    raise AssertionError("not stopped")
 
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import functools
 import json
+import re
+import runpy
 import sys
 import types
 import warnings
@@ -221,3 +223,47 @@ def test_a_recipe_trains_and_saves(folder: Path, tmp_path: Path, capsys: Any) ->
     for name in ("_gap", "Tensor", "none"):
         with pytest.raises(ValueError, match="is not a function of"):
             command._loss(name)
+
+
+def test_the_guides_example_runs(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    guide = Path(__file__).parents[2] / "docs" / "training.md"
+    found = re.search(r"```python\n(.*?)```", guide.read_text(encoding="utf-8"), re.DOTALL)
+    assert found
+    code = found[1].replace("steps=1000", "steps=4").replace("batch_size=64", "batch_size=8")
+    data, texts = make_data(negatives=0), tmp_path / "texts" / "scifact"
+    texts.mkdir(parents=True)
+    for name, column in (("corpus", data.documents), ("queries", data.queries)):
+        lines = [json.dumps({"_id": str(i), "text": text}) for i, text in enumerate(column)]
+        (texts / f"{name}.jsonl").write_text("\n".join(lines))
+    for name in ("train", "test"):
+        (texts / f"qrels-{name}.tsv").write_text("".join(f"{i}\t{i}\t1\n" for i in range(32)))
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "all-MiniLM-L6-v2").symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, str(guide), "exec"), {})
+    assert "'recall@100': 1.0" in capsys.readouterr().out
+    assert TextEncoder.load("out/encoder").dim == 16
+
+
+def test_the_worked_example_runs(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    path = Path(__file__).parents[2] / "examples" / "finetune_minilm.py"
+    data = make_data(400, negatives=0)
+    queries = [f"{query} w{i % 60}" for i, query in enumerate(data.queries)]
+    for name, column in (("corpus", data.documents), ("queries", queries)):
+        lines = [json.dumps({"_id": str(i), "text": text}) for i, text in enumerate(column)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    for name, rows in (("qrels", range(300)), ("qrels-test", range(300, 400))):
+        (tmp_path / f"{name}.tsv").write_text("".join(f"{i}\t{i}\t1\n" for i in rows))
+    options = ["--documents", "380", "--pairs", "260", "--steps", "4", "--batch", "8"]
+    options += ["--refresh", "3", "--topk", "9", "--bytes", "2"]
+    places = ["--texts", str(tmp_path), "--model", str(folder), "--work", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", [str(path), *places, *options])
+    runpy.run_path(str(path), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert "380 documents, 260 pairs, 100 held out" in printed
+    assert printed.count("ndcg@10: ") == 2
+    assert (tmp_path / "out" / "index.bigrain").exists()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 import time
@@ -14,6 +15,7 @@ import numpy as np
 
 from bigrain import Index, SearchResult, exact_search
 from bigrain._cli.progress import progress
+from bigrain._options import BuildOptions
 from bigrain._sniff import sniff
 from bigrain.readers import GroundTruth, read_ground_truth, read_vectors
 from bigrain.writers import TRUTH_KINDS, write_ground_truth
@@ -37,16 +39,8 @@ def build(args: argparse.Namespace) -> int:
         index = Index.build(
             vectors,
             ids,
-            metric=args.metric,
-            degree=args.degree,
-            code_dim=args.code_dim,
-            pq_bytes=args.pq_bytes,
-            builder=args.builder,
-            build_width=args.build_width,
-            alpha=args.alpha,
-            threads=args.threads,
-            seed=args.seed,
             progress=report,
+            **_options(args),
         )
     seconds = time.perf_counter() - start
     if args.tune:
@@ -57,6 +51,11 @@ def build(args: argparse.Namespace) -> int:
         f"{size / 1e6:,.1f} MB"
     )
     return 0
+
+
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    names = [field.name for field in dataclasses.fields(BuildOptions)]
+    return {name: getattr(args, name) for name in names if name != "train_queries"}
 
 
 def _build_to(args: argparse.Namespace, vectors: Any) -> int:
@@ -70,18 +69,10 @@ def _build_to(args: argparse.Namespace, vectors: Any) -> int:
             vectors,
             ids_from(args.ids) if args.ids else None,
             memory=args.memory,
-            metric=args.metric,
-            degree=args.degree,
-            code_dim=args.code_dim,
-            pq_bytes=args.pq_bytes,
-            builder=args.builder,
-            build_width=args.build_width,
-            alpha=args.alpha,
-            threads=args.threads,
-            seed=args.seed,
             work=args.work,
             clean=args.clean,
             progress=report,
+            **_options(args),
         )
     seconds = time.perf_counter() - start
     print(

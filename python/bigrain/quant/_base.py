@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from bigrain import _core
 from bigrain._arrays import AnyArray, as_vectors, check_values, to_numpy
-from bigrain._checks import MAX_SEED, Metric, check_integer, check_limit
+from bigrain._checks import MAX_SEED, Metric, check_integer, check_limit, check_metric
 from bigrain._progress import Progress
 
 Floats = npt.NDArray[np.float32]
@@ -53,6 +54,46 @@ class Quantizer(Protocol):
         self, queries: Any, codes: Any, metric: Metric = "l2", *, threads: int = 0
     ) -> Floats:
         """Return (q, n) distances from queries to codes; (n,) for one 1-D query."""
+
+
+class CoreQuantizer:
+    """What all quantizers do alike: they hold a quantizer of the core once they are fitted."""
+
+    __slots__ = ("__weakref__", "_bits", "_core")
+
+    _bits: int
+    _core: Any
+
+    def __init__(self, bits: int) -> None:
+        self._bits = bits
+        self._core = None
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether encode, decode and distance may be called."""
+        return self._core is not None
+
+    def _fitted(self) -> Any:
+        if self._core is None:
+            raise not_fitted(self)
+        return self._core
+
+
+def distances(
+    run: Callable[[Floats, Codes, str, Floats], None],
+    queries: Any,
+    codes: Any,
+    metric: Any,
+    dim: int,
+    code_size: int,
+) -> Floats:
+    """Return what `run(queries, codes, metric, out)` writes to out, (q, n); (n,) for one query."""
+    metric = check_metric(metric)
+    asked, single = check_queries(queries, dim, metric)
+    records = check_codes(codes, code_size)
+    out = np.empty((asked.shape[0], records.shape[0]), np.float32)
+    run(asked, records, metric, out)
+    return out[0] if single else out
 
 
 def check_training(x: Any, least: int, reason: str, name: str = "x") -> AnyArray:

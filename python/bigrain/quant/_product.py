@@ -64,14 +64,13 @@ def check_codebooks(value: Any, dim: int | None) -> tuple[npt.NDArray[np.float32
     return books, dim
 
 
-class ProductQuantizer:
+class ProductQuantizer(_base.CoreQuantizer):
     """Sub-vectors coded by the nearest of their centroids; PQ and OPQ say how they are trained."""
 
     def __init__(self, m: int, bits: int, iterations: int) -> None:
+        super().__init__(_base.check_bits(bits))
         self._m = check_integer(m, "m", 1, _core.LIMITS["dim"][2])
-        self._bits = _base.check_bits(bits)
         self._iterations = check_integer(iterations, "iterations", 1, MAX_ITERATIONS)
-        self._core: _core.PQ | _core.OPQ | None = None
 
     @property
     def m(self) -> int:
@@ -84,14 +83,9 @@ class ProductQuantizer:
         return self._bits
 
     @property
-    def is_fitted(self) -> bool:
-        """Whether encode, decode and distance may be called."""
-        return self._core is not None
-
-    @property
     def dim(self) -> int:
         """Length of the vectors."""
-        return self._fitted().dim()
+        return int(self._fitted().dim())
 
     @property
     def code_size(self) -> int:
@@ -139,12 +133,15 @@ class ProductQuantizer:
             vectors up to rounding. With 4 bits the query's tables are rounded to 8 bits: a
             distance may be off by `distance_error`.
         """
-        core, metric = self._fitted(), check_metric(metric)
-        checked = _base.check_codes(codes, self.code_size)
-        asked, single = _base.check_queries(queries, core.dim(), metric)
-        out = np.empty((asked.shape[0], checked.shape[0]), np.float32)
-        core.distance(asked, checked, metric, out, _base.check_threads(threads))
-        return out[0] if single else out
+        core, threads = self._fitted(), _base.check_threads(threads)
+        return _base.distances(
+            lambda *arrays: core.distance(*arrays, threads),
+            queries,
+            codes,
+            metric,
+            core.dim(),
+            self.code_size,
+        )
 
     def distance_error(self, queries: Any, metric: Metric = "l2") -> _base.Floats:
         """Return, per query, how far `distance` may be from the distance to `decode`'s vectors.
@@ -158,11 +155,6 @@ class ProductQuantizer:
         out = np.empty((asked.shape[0], 1), np.float32)
         core.error_bound(asked, metric, out)
         return out[0, 0] if single else out[:, 0]
-
-    def _fitted(self) -> _core.PQ | _core.OPQ:
-        if self._core is None:
-            raise _base.not_fitted(self)
-        return self._core
 
     def __repr__(self) -> str:
         """Return the constructor's call, and the dimension once it is known."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from bigrain import _core
 from bigrain._arrays import to_numpy
-from bigrain._checks import Metric, check_limit, check_metric
+from bigrain._checks import Metric, check_limit
 from bigrain._progress import Progress, reporting
 from bigrain.quant import _base
 
@@ -18,37 +18,24 @@ Core: TypeAlias = _core.Rabitq | _core.ScalarQuantizer
 Self = TypeVar("Self", bound="RotatedQuantizer")
 
 
-class RotatedQuantizer:
+class RotatedQuantizer(_base.CoreQuantizer):
     """Encodes vectors that are centred on the mean of a sample and rotated at random."""
 
-    __slots__ = ("__weakref__", "_bits", "_core")
+    __slots__ = ()
 
     _TYPE: ClassVar[type[_core.Rabitq] | type[_core.ScalarQuantizer]]
-    _bits: int
-    _core: Any
 
     def __init__(self, bits: int) -> None:
-        self._bits = self._check_bits(bits)
-        self._core = None
+        super().__init__(self._check_bits(bits))
 
     @staticmethod
     def _check_bits(bits: Any) -> int:
         raise NotImplementedError
 
-    def _fitted(self) -> Any:
-        if self._core is None:
-            raise _base.not_fitted(self)
-        return self._core
-
     @property
     def bits(self) -> int:
         """Bits per dimension."""
         return self._bits
-
-    @property
-    def is_fitted(self) -> bool:
-        """Whether fit() or from_arrays() has given it a centre and a rotation."""
-        return self._core is not None
 
     @property
     def dim(self) -> int:
@@ -143,15 +130,16 @@ class RotatedQuantizer:
         "l2" is squared and at least 0, "ip" negated, "cosine" 1 - similarity. For vectors of length
         1, "l2" loses less than the others, since queries are then centred too.
         """
-        core = self._fitted()
-        metric = check_metric(metric)
-        asked, single = _base.check_queries(queries, core.dim, metric)
-        records = _base.check_codes(codes, core.code_size)
-        threads = _base.check_threads(threads)
-        out = np.empty((asked.shape[0], records.shape[0]), np.float32)
+        core, threads = self._fitted(), _base.check_threads(threads)
         with reporting(progress, "distance", "pairs") as callback:
-            core.distance(asked, records, metric, out, threads, callback)
-        return out[0] if single else out
+            return _base.distances(
+                lambda *arrays: core.distance(*arrays, threads, callback),
+                queries,
+                codes,
+                metric,
+                core.dim,
+                core.code_size,
+            )
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         if not self.is_fitted:

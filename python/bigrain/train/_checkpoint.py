@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import distributed as dist
 
 from bigrain.eval.collections import StrPath
 
@@ -24,12 +25,15 @@ class Checkpoint:
         settings: plain values that a run must share with the checkpoint it goes on from.
         parts: objects of which those with state_dict and load_state_dict are kept, by place.
         device: whose random state is kept, beside the CPU's.
+        group: ranks; the first writes for all, so that they never go on from different steps.
     """
 
     def __init__(
-        self, path: Path, state: Any, settings: Mapping[str, Any], parts: list[Any], device: Any
-    ) -> None:
-        self.path, self.state, self.settings = path, state, dict(settings)
+        self, path: StrPath, state: Any, settings: Mapping[str, Any], parts: list[Any],
+        device: Any, group: Any,
+    ) -> None:  # fmt: skip
+        self.path, self.state, self.settings = Path(path), state, dict(settings)
+        self.group, self.rank = group, dist.get_rank(group) if group else 0
         self.parts = {
             f"part{i}": part for i, part in enumerate(parts) if hasattr(part, "state_dict")
         }
@@ -38,13 +42,19 @@ class Checkpoint:
     def save(self) -> None:
         """Write under another name, flush, rename."""
         state = self.state
+        random = [(torch.get_rng_state(), self.cuda and torch.cuda.get_rng_state(self.cuda))]
+        if self.group:
+            own = random[0]
+            random = random * dist.get_world_size(self.group)
+            dist.all_gather_object(random, own, group=self.group)
+        if self.rank:
+            return
         arrays = {"negatives": state.data.negatives, "scores": state.data.scores}
         content = {
             "settings": self.settings,
             "step": state.step,
             "losses": state.losses,
-            "random": torch.get_rng_state(),
-            "cuda": None if self.cuda is None else torch.cuda.get_rng_state(self.cuda),
+            "random": random,
             "data": {k: None if a is None else torch.from_numpy(a) for k, a in arrays.items()},
             **{name: part.state_dict() for name, part in self.parts.items()},
         }
@@ -73,9 +83,10 @@ class Checkpoint:
         state.step, state.losses = content["step"], content["losses"]
         arrays = {k: None if a is None else a.numpy() for k, a in content["data"].items()}
         state.data = dataclasses.replace(state.data, **arrays)
-        torch.set_rng_state(content["random"])
-        if self.cuda is not None:
-            torch.cuda.set_rng_state(content["cuda"], self.cuda)
+        own, cuda = content["random"][self.rank]
+        torch.set_rng_state(own)
+        if self.cuda is not None and cuda is not None:
+            torch.cuda.set_rng_state(cuda, self.cuda)
 
 
 class Log:

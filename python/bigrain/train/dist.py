@@ -16,6 +16,7 @@ import os
 import pickle
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing
 from torch import Tensor
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 Group: TypeAlias = dist.ProcessGroup
 
@@ -184,12 +186,17 @@ def spawn(body: Callable[..., Any], world: int, *args: Any) -> list[Any]:
         args: what pickle can carry, as must be the results.
 
     Raises:
-        torch.multiprocessing.ProcessRaisedException: with the trace of the process that failed.
+        RuntimeError: a process failed; with its trace, and of several the first one's, since the
+            others then fail for want of it.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = (body, world, folder, args)
-        torch.multiprocessing.spawn(_worker, arguments, nprocs=world)  # type: ignore
-        return [pickle.loads((Path(folder) / str(rank)).read_bytes()) for rank in range(world)]
+    with tempfile.TemporaryDirectory() as name:
+        folder, arguments = Path(name), (body, world, name, args)
+        try:
+            torch.multiprocessing.spawn(_worker, arguments, nprocs=world)  # type: ignore
+        except ProcessRaisedException:
+            traces = sorted(folder.glob("*.trace"), key=lambda path: path.stat().st_mtime_ns)
+            raise RuntimeError(traces[0].read_text() if traces else "no trace left") from None
+        return [pickle.loads((folder / str(rank)).read_bytes()) for rank in range(world)]
 
 
 def _worker(
@@ -204,5 +211,8 @@ def _worker(
     try:
         Path(folder, str(rank)).write_bytes(pickle.dumps(body(*args)))
         dist.barrier()
+    except Exception:
+        Path(folder, f"{rank}.trace").write_text(traceback.format_exc())
+        raise
     finally:
         dist.destroy_process_group()

@@ -31,6 +31,8 @@ from bigrain.quant import OPQ
 from bigrain.quant._opq import check_rotation
 from bigrain.quant._product import check_codebooks, lengths
 from bigrain.train._embeddings import Embeddings, embeddings
+from bigrain.train._tensors import mean
+from bigrain.train.dist import weighted_mean
 from bigrain.train.losses import contrastive, kd_listnet
 
 # Codewords per sub-vector: a byte.
@@ -126,7 +128,7 @@ class LearnedPQ(nn.Module):
 
     def _cut(self, rotated: Tensor) -> Tensor:
         if self._real is None:
-            return rotated.reshape(len(rotated), self.m, -1)
+            return rotated.reshape(len(rotated), self.m, rotated.shape[1] // self.m)
         parts = rotated.new_zeros(len(rotated), *self._real.shape)
         parts[:, self._real] = rotated
         return parts
@@ -325,9 +327,8 @@ def mcl(
     loss: Tensor = contrastive(q, recon_k, recon_n, tau=tau, group=group, **ids)
     if w_dense:
         loss = loss + w_dense * contrastive(q, k, n, tau=tau, group=group, **ids)
-    error: Tensor = ((k - recon_k) ** 2).sum(1).mean()
-    likelihood: Tensor = log_p.sum(1).mean()
-    return loss - w_like * likelihood + eps * error
+    error, likelihood = mean(((k - recon_k) ** 2).sum(1)), mean(log_p.sum(1))
+    return loss + weighted_mean(eps * error - w_like * likelihood, len(q), group)
 
 
 class MatchingLoss(nn.Module):

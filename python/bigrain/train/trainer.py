@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -112,7 +112,8 @@ def fit(
         callbacks: objects with any of on_start(state), on_step(state), on_end(state), and
             state_dict(), load_state_dict(state) where they keep something.
         seed: of dropout and of the default sampler; the caller's random state is left alone.
-        checkpoint: file to write each `every` steps and at the end, and to resume from.
+        checkpoint: file to write each `every` steps and at the end, and to resume from; the first
+            rank writes it, all read it.
         resume: go on from `checkpoint` if it exists.
         every: steps between checkpoints.
         log: JSON lines, one per step.
@@ -146,31 +147,28 @@ def fit(
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr, weight_decay=weight_decay)
     state = State(encoder, data, optimizer, steps)
-    step = _Step(state, loss, device, group, chunk, clip, amp)
+    step = _Step(state, loss, device, group, chunk, clip, amp, geometry)
     kept: Any = None
     if checkpoint is not None:
         settings = {"steps": steps, "batch_size": batch_size, "lr": lr, "warmup": warmup}
         settings |= {"seed": seed, "rows": len(data), "world": world}
-        place = Path(f"{checkpoint}.{rank}" if world > 1 else checkpoint)
         parts = [step.core, optimizer, loss, sampler, *callbacks]
-        kept = Checkpoint(place, state, settings, parts, device)
+        kept = Checkpoint(checkpoint, state, settings, parts, device, group)
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(cuda), reporting(progress, "training", "steps") as bar:
         torch.manual_seed(seed + rank)
         if kept is not None and resume:
             kept.restore()
+        step.synchronise()
         with Log(None if rank else log, state.step) as lines:
-            step.synchronise()
+            begin = time.perf_counter()
             _call(callbacks, "on_start", state)
-            begin, batches = time.perf_counter(), _batches(sampler)
-            while state.step < steps:
-                started, done = time.perf_counter(), state.step
-                rate = lr * _schedule(done, steps, warmup)
-                step(next(batches), rate, geometry is not None and done % geometry == 0)
+            for rows in itertools.islice(_batches(sampler), steps - state.step):
+                started, rate = time.perf_counter(), lr * _schedule(state.step, steps, warmup)
+                step(rows, rate)
                 _call(callbacks, "on_step", state)
-                spent = round(time.perf_counter() - started, 4)
-                lines.write({"step": state.step, "loss": state.losses[-1], "lr": rate,
-                             **state.record, "seconds": spent})  # fmt: skip
+                line = {"step": state.step, "loss": state.losses[-1], "lr": rate, **state.record}
+                lines.write(line | {"seconds": round(time.perf_counter() - started, 4)})
                 state.record = {}
                 if kept is not None and (state.step % every == 0 or state.step == steps):
                     kept.save()
@@ -187,10 +185,10 @@ class _Step:
 
     def __init__(
         self, state: State, loss: Any, device: torch.device, group: Any, chunk: int | None,
-        clip: float | None, amp: bool | None,
+        clip: float | None, amp: bool | None, geometry: int | None,
     ) -> None:  # fmt: skip
         self.state, self.loss, self.device, self.group = state, loss, device, group
-        self.chunk, self.clip = chunk, clip
+        self.chunk, self.clip, self.geometry = chunk, clip, geometry
         self.core = getattr(state.encoder, "module", state.encoder)
         self.named = named_by(loss)
         self.query_ids = state.data.query_ids() if "q_ids" in self.named else None
@@ -202,11 +200,11 @@ class _Step:
             amp = device.type == "cuda" and torch.cuda.is_bf16_supported()
         self.cast = torch.autocast(device.type, torch.bfloat16, enabled=amp)
 
-    def __call__(self, rows: Any, rate: float, geometry: bool) -> None:
+    def __call__(self, rows: Any, rate: float) -> None:
         state = self.state
         state.optimizer.param_groups[0]["lr"] = rate
         state.optimizer.zero_grad()
-        value = self._backward(np.asarray(rows, np.int64), geometry)
+        value = self._backward(np.asarray(rows, np.int64))
         value = float(mean_over_ranks(value, self.group))
         if not np.isfinite(value):
             raise ValueError(
@@ -227,7 +225,7 @@ class _Step:
             for parameter in self.parameters:
                 dist.broadcast(parameter.data, first, group=self.group)
 
-    def _backward(self, rows: npt.NDArray[np.int64], geometry: bool) -> Any:
+    def _backward(self, rows: npt.NDArray[np.int64]) -> Any:
         data, b = self.state.data, len(rows)
         named = self._named(rows)
         wanted = data.positives[rows]
@@ -241,7 +239,7 @@ class _Step:
         def objective(q: Tensor, d: Tensor) -> Tensor:
             p = d[where[:b]]
             n = None if shape is None else d[where[b:]].view(*shape, -1)
-            if geometry:
+            if self.geometry is not None and self.state.step % self.geometry == 0:
                 self._log_geometry(q, p)
             with torch.autocast(self.device.type, enabled=False):
                 return self.loss(q, p, n, **named)  # type: ignore[no-any-return]

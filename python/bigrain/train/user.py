@@ -290,7 +290,8 @@ def serving_quota(r_logits: Tensor, active: Tensor, total: int, alpha: float = 1
     floors = exact.floor().long()
     left = torch.where(active.any(1), total, 0) - floors.sum(1)
     order = (exact - floors).masked_fill(~active, -1.0).argsort(stable=True, dim=1, descending=True)
-    rank = torch.empty_like(order).scatter_(1, order, torch.arange(order.shape[1]).expand_as(order))
+    places = torch.arange(order.shape[1], device=order.device).expand_as(order)
+    rank = torch.empty_like(order).scatter_(1, order, places)
     return floors + (rank < left[:, None]).long()
 
 

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""E-MCL and E-BI: every kind of arm runs on planted data, and verdicts are those of the rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from bigrain_claims import claim, codes, e_bi, e_mcl, registry, texts, tier_s  # noqa: E402
+
+torch.set_num_threads(1)
+DIM = 16
+
+
+def planted() -> codes.Frozen:
+    """Queries see half of the coordinates, documents vary mostly in the others."""
+    rng = np.random.default_rng(0)
+    seen = np.arange(DIM) < 8
+    documents = codes.unit(rng.normal(size=(400, DIM)) * np.where(seen, 0.5, 1.0))
+    queries = np.where(seen, documents, 0) + 0.05 * rng.normal(size=(400, DIM))
+    rows = np.split(np.arange(400), [300, 350])
+    return codes.Frozen(documents, codes.unit(queries), np.arange(400), *rows)
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: Any) -> None:
+    monkeypatch.setattr(e_mcl, "STEPS", 40)
+    monkeypatch.setattr(e_mcl, "BATCH", 100)
+    monkeypatch.setattr(e_mcl, "TEMPERATURE", 0.01)
+    monkeypatch.setattr(e_bi, "WIDTHS", (10, 40))
+    monkeypatch.setattr(e_bi, "STEPS", 3)
+    monkeypatch.setattr(e_bi, "BATCH", 32)
+
+
+def test_the_embeddings_may_be_given(tmp_path: Any, monkeypatch: Any) -> None:
+    data = planted()
+    np.savez(tmp_path / "e.npz", **vars(data))
+    monkeypatch.setenv(codes.VARIABLE, str(tmp_path / "e.npz"))
+    codes.load.cache_clear()
+    loaded = codes.load()
+    codes.load.cache_clear()
+    np.testing.assert_allclose(loaded.documents, data.documents, atol=1e-6)
+    with pytest.raises(ValueError, match="disjoint"):
+        codes.Frozen(data.documents, data.queries, data.positive, *[data.train] * 3)
+
+
+def test_arms_run_and_matching_pays_on_planted_data() -> None:
+    data = planted()
+    for name in ("PQ-8", "OPQ-8", "reconstruction-8", "MCL-8", "ListNet-8", "ListNet-unlabelled-8"):
+        result = registry.run_arm(e_mcl, name, 0, "cpu", data)
+        assert result.per_query["hit@10"].shape == (50,)
+        assert 0 <= result.figures["r@10"] <= result.figures["r@100"] <= 1
+    reached = {  # of the queries trained on: fifty others say little
+        kind: e_mcl.run(f"{kind}-2", 0, "cpu", data, 1e-2, "train")["r@10"]
+        for kind in ("OPQ", "MCL", "MCL-shuffled")
+    }
+    assert reached["MCL"] > max(reached["OPQ"], reached["MCL-shuffled"]) + 0.05, reached
+
+
+def test_candidates_and_reads_of_a_code() -> None:
+    data = planted()
+    result = registry.run_arm(e_bi, "OPQ-8", 0, "cpu", data)
+    figures = result.figures
+    assert figures["final"][0] <= figures["final"][-1]
+    # 1,000 candidates are all documents: nothing is lost.
+    assert figures["final"][-1] == pytest.approx(figures["exact"])
+    assert figures["reads"][0] < figures["reads"][1]
+    assert figures["index"][1] > 0.5
+    hits = e_bi._final(
+        data.documents, data.queries[:5], np.arange(400)[None].repeat(5, 0), np.arange(5)
+    )
+    order = np.argsort(-data.queries[:5] @ data.documents.T, 1)[:, :10]
+    assert hits[-1].tolist() == [i in order[i] for i in range(5)]
+
+
+def test_the_second_tier(monkeypatch: Any) -> None:
+    data, rng = planted(), np.random.default_rng(1)
+    offsets = np.arange(0, 401 * 4, 4)
+    tokens = tier_s.Tokens(rng.integers(0, 50, 1600).astype(np.int32), offsets)
+    judged = texts.Judged(
+        "planted", [""] * 400, [""] * 400, [(i,) for i in range(400)],
+        data.train, data.dev, data.test,
+    )  # fmt: skip
+    first = tier_s.StaticBag(torch.randn(50, 8), dim=8, seed=0)
+    monkeypatch.setattr(
+        codes, "first_stage", lambda: (tier_s.Collection(judged, tokens, tokens), first)
+    )
+    for arm in e_bi.DENSE:
+        result = registry.run_arm(e_bi, arm, 0, "cpu", data)
+        assert result.per_query["rr@10"].shape == (50,)
+        assert result.figures["mrr@10"] > 0
+
+
+def test_needed_is_between_the_points() -> None:
+    assert e_bi.needed([10, 100], [0.2, 0.4], 0.3) == pytest.approx(10**1.5)
+    assert e_bi.needed([10, 100], [0.5, 0.6], 0.3) == 10
+    assert e_bi.needed([10, 100], [0.1, 0.2], 0.3) == float("inf")
+
+
+def hits(share: float, seed: int) -> Any:
+    """A query is found if it is easy enough: the better arm finds all that the worse one does."""
+    ease = np.random.default_rng(seed).permutation(400) / 400
+    return (ease < share).astype(np.float64)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({}, "shown"),
+        ({"MCL-16": 0.5, "ListNet-16": 0.5, "ListNet-unlabelled-16": 0.5}, "not shown"),
+        ({"MCL-8": 0.5, "ListNet-16": 0.5, "ListNet-unlabelled-16": 0.5}, "not shown"),
+        ({"MCL-shuffled-16": 0.6}, "void: the control passed"),
+    ],
+)
+def test_verdicts_of_codes(change: dict[str, float], word: str) -> None:
+    share = {
+        arm: 0.6 if arm.rsplit("-", 1)[0] in e_mcl.TRAINED else 0.5 for arm in e_mcl.CLAIM.arms
+    }
+    share |= {"MCL-shuffled-8": 0.2, "MCL-shuffled-16": 0.2, **change}
+    names = ("r@10", "r@100", "neighbours@10", "distortion", "exact r@10")
+    runs = [
+        claim.ArmResult(
+            "E-MCL", arm, seed, dict.fromkeys(names, share[arm]), {"hit@10": hits(share[arm], seed)}
+        )
+        for arm in e_mcl.CLAIM.arms
+        for seed in range(3)
+    ]
+    verdict = e_mcl.judge(runs)
+    assert verdict.word == word
+    assert len(verdict.figures) == 14
+
+
+@pytest.mark.parametrize(
+    ("early", "reads", "walk", "shuffled", "word"),
+    [
+        (0.6, 0.8, 0.5, 0.2, "shown"),
+        (0.45, 0.8, 0.5, 0.2, "not shown"),
+        (0.6, 1.2, 0.5, 0.2, "not shown"),
+        (0.6, 0.8, 0.4, 0.2, "not shown"),
+        (0.6, 0.8, 0.5, 0.7, "void: the control passed"),
+    ],
+)
+def test_verdicts_of_reads(
+    early: float, reads: float, walk: float, shuffled: float, word: str
+) -> None:
+    starts = {"PQ": 0.3, "OPQ": 0.5, "MCL": early, "ListNet": 0.5, "MCL-shuffled": shuffled}
+    runs = []
+    for seed in range(3):
+        for kind, start in starts.items():
+            figures = {
+                "final": np.linspace(start, 0.9, len(e_bi.CANDIDATES)).tolist(),
+                "exact": 0.99 if kind == "PQ" else 0.9,  # which PQ does not reach
+                "reads": [20 * (reads if kind == "MCL" else 1), 60],
+                "index": [0.4, 0.9],
+            }
+            at = {"final@20": hits(start, seed)}
+            runs.append(claim.ArmResult("E-BI", f"{kind}-8", seed, figures, at))
+        for arm in e_bi.DENSE:
+            mean = walk if arm == "dense-walk" else 0.4
+            found = {"mrr@10": mean, "exhaustive mrr@10": mean}
+            runs.append(claim.ArmResult("E-BI", arm, seed, found, {"rr@10": hits(mean, seed)}))
+    verdict = e_bi.judge(runs)
+    assert verdict.word == word
+    assert len(verdict.figures) == 8
