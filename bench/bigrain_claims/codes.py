@@ -140,5 +140,6 @@ def learned(
     pq = LearnedPQ.from_arrays(start.rotation, start.codebooks, temperature=temperature).to(device)
     queries = data.queries[data.train]
     given = None if pairs == "none" else rows
-    pq.fit(queries, data.documents, given, loss=loss, seed=seed, **options)  # type: ignore[arg-type]
+    options = {"loss": loss, "seed": seed, **options}
+    pq.fit(queries, data.documents, given, **options)
     return Code(**pq.export(data.documents))

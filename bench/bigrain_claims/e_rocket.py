@@ -51,7 +51,7 @@ CLAIM = Claim(
 LOCAL, WORLD, STEPS, FIRST, TAU = 32, 4, 150, 50, 0.05
 RANKS, FILL, HARD, REFUSED = (0, 50), 1000, 4, 0.1
 GRID = (1e-3, 3e-3)
-# Best of GRID on dev for cross-batch negatives, which all other arms but the first start from.
+# Best of GRID on dev for in-batch and for cross-batch negatives, from which the others start.
 RATE = 3e-3
 TUNED = ("in-batch", "cross-batch")
 

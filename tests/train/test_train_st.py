@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import runpy
 import sys
 import types
 import warnings
@@ -244,3 +245,25 @@ def test_the_guides_example_runs(
     exec(compile(code, str(guide), "exec"), {})
     assert "'recall@100': 1.0" in capsys.readouterr().out
     assert TextEncoder.load("out/encoder").dim == 16
+
+
+def test_the_worked_example_runs(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    path = Path(__file__).parents[2] / "examples" / "finetune_minilm.py"
+    data = make_data(400, negatives=0)
+    queries = [f"{query} w{i % 60}" for i, query in enumerate(data.queries)]
+    for name, column in (("corpus", data.documents), ("queries", queries)):
+        lines = [json.dumps({"_id": str(i), "text": text}) for i, text in enumerate(column)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    for name, rows in (("qrels", range(300)), ("qrels-test", range(300, 400))):
+        (tmp_path / f"{name}.tsv").write_text("".join(f"{i}\t{i}\t1\n" for i in rows))
+    options = ["--documents", "380", "--pairs", "260", "--steps", "4", "--batch", "8"]
+    options += ["--refresh", "3", "--topk", "9", "--bytes", "2"]
+    places = ["--texts", str(tmp_path), "--model", str(folder), "--work", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", [str(path), *places, *options])
+    runpy.run_path(str(path), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert "380 documents, 260 pairs, 100 held out" in printed
+    assert printed.count("ndcg@10: ") == 2
+    assert (tmp_path / "out" / "index.bigrain").exists()
