@@ -148,8 +148,8 @@ def judge(results: Sequence[ArmResult]) -> Verdict:
     met = [name for name, holds in zip(names, parts, strict=True) if holds]
     text = (
         f"Parts met: {', '.join(met) or 'none'}. A cached vector passes no gradient: in "
-        f"{news.STEPS} steps the encoder misses what a run of tens of thousands can spare. Accuracies are of "
-        "600 articles a seed; no figure here is a speed of SpeedyFeed's own."
+        f"{news.STEPS} steps the encoder misses what a run of tens of thousands can spare. "
+        "Accuracies are of 600 articles a seed; no figure here is a speed of SpeedyFeed's own."
     )
     return Verdict(all(parts), bool(drop > LOST), rows, text)
 
