@@ -113,9 +113,9 @@ def nearest(data: Frozen) -> I64:
     return search(data.documents, data.queries[data.train], CANDIDATES)
 
 
-def search(documents: F32, queries: F32, k: int) -> I64:
-    """Rows of documents by inner product, exactly, (queries, k); ties by the smaller row."""
-    return bigrain.exact_search(documents, queries, k, metric="ip").ids
+def search(documents: F32, queries: F32, k: int, metric: Any = "ip") -> I64:
+    """Rows of documents, exactly, (queries, k); ties by the smaller row."""
+    return bigrain.exact_search(documents, queries, k, metric=metric).ids
 
 
 def learned(

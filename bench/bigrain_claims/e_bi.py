@@ -83,10 +83,12 @@ def run(
     code = e_mcl.code_of(arm, seed, device, data)
     rows = getattr(data, split)
     queries, answers = data.queries[rows], data.positive[rows]
-    found = codes.search(code.decode(), queries, max(CANDIDATES))
+    # Codes that reconstruct are nearest where they are scored by distance, trained ones by product.
+    metric = "l2" if arm.split("-")[0] in e_mcl.RECONSTRUCTING else "ip"
+    found = codes.search(code.decode(), queries, max(CANDIDATES), metric)
     final = _final(data.documents, queries, found, answers)
     exact = codes.search(data.documents, queries, 10)
-    reads, recall = _through_the_index(data, code, queries, answers)
+    reads, recall = _through_the_index(data, metric, code, queries, answers)
     return {
         "final": final.mean(1).tolist(),
         "exact": float((exact == answers[:, None]).any(1).mean()),
@@ -111,15 +113,15 @@ def _final(documents: F32, queries: F32, found: I64, answers: I64) -> NDArray[np
 
 
 @functools.cache
-def _graph(data: Frozen) -> bigrain.Index:
-    return bigrain.Index.build(data.documents, metric="ip", pq_bytes=SIZE)
+def _graph(data: Frozen, metric: Any) -> bigrain.Index:
+    return bigrain.Index.build(data.documents, metric=metric, pq_bytes=SIZE)
 
 
 def _through_the_index(
-    data: Frozen, code: Code, queries: F32, answers: I64
+    data: Frozen, metric: str, code: Code, queries: F32, answers: I64
 ) -> tuple[list[float], list[float]]:
     """Mean reads per query and labelled R@10 by width, rows and vectors on disk."""
-    index = _graph(data)
+    index = _graph(data, metric)
     index.set_codes(rotation=code.rotation, codebooks=code.codebooks, codes=code.codes)
     reads, recall = [], []
     with tempfile.TemporaryDirectory() as folder:
