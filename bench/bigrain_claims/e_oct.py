@@ -155,7 +155,12 @@ def judge(results: Sequence[ArmResult]) -> Verdict:
         rows.append(Row(f"{arm}: gap", "must not meet the rule", text, not met))
         passed.append(met)
     shown = all(holds) and any(fewer)
-    text = "octopus and hash groups as reconstructed; every arm has the same candidates."
+    missed = [row.what for row in rows if row.holds is False]
+    text = (
+        f"Missed: {'; '.join(missed) or 'nothing'}. A cluster that lies between two channels or "
+        "on a hyperplane becomes several vectors, which costs probes and blurs their number; "
+        "Octopus and hash groups are reconstructions."
+    )
     return Verdict(bool(shown), not any(passed), rows, text)
 
 

@@ -146,7 +146,11 @@ def judge(results: Sequence[ArmResult]) -> Verdict:
     rows.append(Row("cache-forever: AUC lost", f"> {LOST}", f"{drop:.4f}", bool(drop > LOST)))
     names = ("(a) exact", "(b) cache", "(c) bus", "(d) every position")
     met = [name for name, holds in zip(names, parts, strict=True) if holds]
-    text = f"parts met: {', '.join(met) or 'none'}. No figure here is a speed of SpeedyFeed's own."
+    text = (
+        f"Parts met: {', '.join(met) or 'none'}. A cached vector passes no gradient: in "
+        f"{news.STEPS} steps the encoder misses what a run of tens of thousands can spare. "
+        "Accuracies are of 600 articles a seed; no figure here is a speed of SpeedyFeed's own."
+    )
     return Verdict(all(parts), bool(drop > LOST), rows, text)
 
 
@@ -206,8 +210,8 @@ def _every_position(results: Sequence[ArmResult], rows: list[Row]) -> bool:
 
 
 def _table(results: Sequence[ArmResult], rows: list[Row]) -> None:
-    """Seconds to the best AUC that predicting at the last position alone reaches."""
-    level = float(np.mean([max(r.figures["auc by step"]) for r in of_arm(results, "last-only")]))
+    """Seconds to the best AUC of the seed's run that predicts at the last position alone."""
+    levels = [max(r.figures["auc by step"]) for r in of_arm(results, "last-only")]
     slow = values(results, "naive", "ms").mean() / values(results, "last-only", "ms").mean()
     for arm, what, factor in (
         ("last-only", "every slot encoded, last position", slow),
@@ -216,12 +220,12 @@ def _table(results: Sequence[ArmResult], rows: list[Row]) -> None:
         ("cache-20", "central, every position, gamma 20", 1.0),
     ):
         seconds = []
-        for r in of_arm(results, arm):
+        for r, level in zip(of_arm(results, arm), levels, strict=True):
             reached = [i for i, auc in enumerate(r.figures["auc by step"], 1) if auc >= level]
             steps = news.EVERY * reached[0] if reached else np.inf
             seconds.append(factor * steps * r.figures["ms"] / 1e3)
         ours = f"{np.mean(seconds):.1f} s" if np.isfinite(seconds).all() else "not reached"
-        rows.append(Row(f"time to AUC {level:.3f}: {what}", "", ours))
+        rows.append(Row(f"time to AUC {np.mean(levels):.3f}: {what}", "", ours))
 
 
 def plot(results: Sequence[ArmResult], axes: Any) -> None:

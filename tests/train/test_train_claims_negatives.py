@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,8 @@ def test_paraphrases_keep_most_words() -> None:
     found = noisy.paraphrase(" ".join(words), np.random.default_rng(0)).split()
     assert 0.75 < len(found) / len(words) < 0.85
     assert set(found) <= set(words)
-    moved = sum(a > b for a, b in zip(*[[int(w[1:]) for w in found[i:]] for i in (0, 1)]))  # noqa: B905
+    places = [int(word[1:]) for word in found]
+    moved = sum(a > b for a, b in itertools.pairwise(places))
     assert 40 < moved < 110
 
 

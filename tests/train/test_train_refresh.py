@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -26,7 +27,7 @@ from bigrain.train.data import TrainingSet  # noqa: E402
 from bigrain.train.negatives import AnceRefresher, Negatives  # noqa: E402
 
 WORDS = [f"w{i}" for i in range(30)]
-PATIENCE = 60.0  # seconds for a child to end
+PATIENCE = 300.0  # seconds for a child to end
 
 
 @dataclass
@@ -267,3 +268,54 @@ def test_bad_input(tmp_path: Path) -> None:
     state.data = TrainingSet(data.queries, data.documents, data.positives, None, scores)
     with pytest.raises(ValueError, match="scores belong to negatives"):
         AnceRefresher().on_start(state)
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_fit_trains_on_refreshed_negatives(tmp_path: Path, mode: Any) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    from bigrain.train.encoders import StaticEncoder
+    from bigrain.train.losses import contrastive
+    from bigrain.train.trainer import fit
+
+    torch.set_num_threads(1)
+    data = make_state().data
+    vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", *WORDS])}
+    model = tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]")
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    seen: list[tuple[int, Any]] = []
+
+    class Watch:
+        def on_step(self, state: Any) -> None:
+            seen.append((state.step, state.data.negatives.tolist()))
+            child = refresher._child
+            if child is not None and state.step % 4 == 0:
+                child.wait(PATIENCE)
+
+    def loss(q: Any, p: Any, n: Any, *, p_ids: Any, n_ids: Any) -> Any:
+        return contrastive(q, p, n, p_ids=p_ids, n_ids=n_ids)
+
+    options = {"index_options": {"threads": 1}, "search_options": {"threads": 1}}
+    runs = []
+    for turn in range(2 if mode == "sync" else 1):  # a child that loads torch takes seconds
+        torch.manual_seed(0)
+        folder = tmp_path / f"{mode}{turn}" if mode == "async" else None
+        refresher = AnceRefresher(4, topk=10, sample=2, mode=mode, folder=folder, **options)
+        runs.append(
+            fit(
+                StaticEncoder(tokenizer, 8),
+                data,
+                loss=loss,
+                steps=5,
+                batch_size=5,
+                lr=0.1,
+                callbacks=[refresher, Watch()],
+                log=tmp_path / f"{mode}{turn}.jsonl",
+            )["losses"]
+        )
+    assert runs[0] == runs[-1]
+    lines = [json.loads(line) for line in (tmp_path / f"{mode}0.jsonl").read_text().splitlines()]
+    versions = [line["refresh_version"] for line in lines if "refresh_version" in line]
+    assert versions == [0, 4]
+    changes = [b[0] for a, b in itertools.pairwise(seen[:5]) if a[1] != b[1]]
+    assert changes == ([4] if mode == "sync" else [5])
