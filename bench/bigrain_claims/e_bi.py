@@ -231,8 +231,13 @@ def judge(results: Sequence[ArmResult]) -> Verdict:
     failed = not bool((cost["MCL-shuffled"][0] < cost["OPQ"][0]).all())
     won = [kind for kind in ("MCL", "ListNet") if wins(kind)]
     text = (
-        f"Fewer candidates and reads than OPQ: {', '.join(won) or 'neither MCL nor ListNet'}. "
-        f"Locality over random batches for the second tier: {'yes' if local else 'no'}."
+        f"Codes: {', '.join(won) or 'neither MCL nor ListNet'} with fewer candidates and reads "
+        f"than OPQ (candidates: MCL {_amount(cost['MCL'][0])}, "
+        f"ListNet {_amount(cost['ListNet'][0])}, OPQ {_amount(cost['OPQ'][0])}). Second tier: "
+        f"locality-centric batches are "
+        f"{'' if local else 'not '}better than random ones ("
+        + "; ".join(f"{arm} {t.difference:+.4f}, p = {t.p:.4f}" for arm, t in better.items())
+        + ")."
     )
     return Verdict(bool(won) and local, failed, rows, text)
 
