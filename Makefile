@@ -98,7 +98,7 @@ fuzz: $(BUILD)/fuzz/build.ninja ## hostile files under libFuzzer for FUZZ_MINUTE
 bench: $(STAMPS)/dev ## micro-benchmarks of kernels, build and search
 	python -m pytest bench/micro --benchmark-only
 
-# Not part of `make test`: about an hour on one core. Results that lie in bench-results/ are not redone.
+# Not part of `make test`: it takes an hour or more of one core. Results that lie in bench-results/ are not redone.
 CLAIMS ?=
 claims: $(STAMPS)/dev ## every published claim, with its control: runs, verdicts, docs/claims.md
 	PYTHONPATH=bench python -m bigrain_claims --pages docs $(CLAIMS)
