@@ -102,7 +102,8 @@ class TracedSave:
         found = []
         for name in names:
             counts[name] += 1
-            if name not in ("exit_group", "restart_syscall"):
+            # getpid touches no file, and libraries that other tests loaded call it now and then.
+            if name not in ("exit_group", "restart_syscall", "getpid"):
                 found.append((name, counts[name]))
         return found
 

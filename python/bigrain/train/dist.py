@@ -216,3 +216,5 @@ def _worker(
         raise
     finally:
         dist.destroy_process_group()
+    # Past the interpreter's end: a thread of torch's that still ran then has aborted the process.
+    os._exit(0)
