@@ -22,18 +22,23 @@ F32 = NDArray[np.float32]
 TOKENS = (tier_s.QUERY_TOKENS, tier_s.DOCUMENT_TOKENS)
 
 
-def vectors(texts: list[str], kind: Literal["query", "document"]) -> F32:
-    """Unit vectors, (n, 384) float32, kept in the cache by content."""
+def vectors(
+    texts: list[str], kind: Literal["query", "document"], tokens: tuple[int, int] = TOKENS
+) -> F32:
+    """Unit vectors, (n, 384) float32, kept in the cache by content.
+
+    `tokens` are the most pieces of a query and of a document that are read.
+    """
     folder = tier_s.model_folder()
     weights = fetch.sha256(folder / "model.safetensors")
-    digest = hashlib.sha256(f"{weights}\n{TOKENS}\n{kind}".encode())
+    digest = hashlib.sha256(f"{weights}\n{tokens}\n{kind}".encode())
     for text in texts:
         digest.update(text.encode() + b"\0")
     kept = fetch.cache_dir() / f"minilm-{digest.hexdigest()[:24]}.npy"
     if not kept.exists():
         from bigrain.train.encoders import HFEncoder
 
-        encoder = HFEncoder(folder, max_tokens=TOKENS)
+        encoder = HFEncoder(folder, max_tokens=tokens)
         encode = encoder.encode_query if kind == "query" else encoder.encode_document
         kept.parent.mkdir(parents=True, exist_ok=True)
         partial = kept.with_suffix(f".{os.getpid()}.npy")

@@ -10,20 +10,30 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from bigrain_claims import claim, codes, e_bi, e_mcl, registry, texts, tier_s  # noqa: E402
+from bigrain_bench import datasets, fetch  # noqa: E402
+from bigrain_claims import (  # noqa: E402
+    claim,
+    e_bi,
+    e_mcl,
+    frozen,
+    registry,
+    teacher,
+    texts,
+    tier_s,
+)
 
 torch.set_num_threads(1)
 DIM = 16
 
 
-def planted() -> codes.Frozen:
+def planted() -> frozen.Frozen:
     """Queries see half of the coordinates, documents vary mostly in the others."""
     rng = np.random.default_rng(0)
     seen = np.arange(DIM) < 8
-    documents = codes.unit(rng.normal(size=(400, DIM)) * np.where(seen, 0.5, 1.0))
+    documents = frozen.unit(rng.normal(size=(400, DIM)) * np.where(seen, 0.5, 1.0))
     queries = np.where(seen, documents, 0) + 0.05 * rng.normal(size=(400, DIM))
     rows = np.split(np.arange(400), [300, 350])
-    return codes.Frozen(documents, codes.unit(queries), np.arange(400), *rows)
+    return frozen.Frozen(documents, frozen.unit(queries), np.arange(400), *rows)
 
 
 @pytest.fixture(autouse=True)
@@ -39,13 +49,47 @@ def _small(monkeypatch: Any) -> None:
 def test_the_embeddings_may_be_given(tmp_path: Any, monkeypatch: Any) -> None:
     data = planted()
     np.savez(tmp_path / "e.npz", **vars(data))
-    monkeypatch.setenv(codes.VARIABLE, str(tmp_path / "e.npz"))
-    codes.load.cache_clear()
-    loaded = codes.load()
-    codes.load.cache_clear()
+    monkeypatch.setenv(frozen.VARIABLE, str(tmp_path / "e.npz"))
+    frozen.load.cache_clear()
+    loaded = frozen.load()
+    frozen.load.cache_clear()
     np.testing.assert_allclose(loaded.documents, data.documents, atol=1e-6)
     with pytest.raises(ValueError, match="disjoint"):
-        codes.Frozen(data.documents, data.queries, data.positive, *[data.train] * 3)
+        frozen.Frozen(data.documents, data.queries, data.positive, *[data.train] * 3)
+
+
+def test_parts_share_neither_text_nor_answer() -> None:
+    queries = ["a", "A .", "b", "b2", "c", *map(str, range(95))]
+    relevant = [(0,), (1,), (2,), (2,), (3, 4), *((i,) for i in range(5, 100))]
+    test, rest = np.array([0, 2]), np.setdiff1d(np.arange(100), [0, 2])
+    judged = texts.Judged("x", [""] * 100, queries, relevant, rest[:90], rest[90:], test)
+    train, dev, held = frozen.apart(judged, 60, 30)
+    assert (len(train), len(dev), held.tolist()) == (60, 30, [0, 2])
+    # 1 is 0's text, 3 has 2's answer.
+    assert not np.isin([0, 1, 2, 3], np.concatenate([train, dev])).any()
+    assert not np.isin(train, dev).any()
+
+
+def test_pretrained_vectors_are_those_of_the_documents(tmp_path: Any, monkeypatch: Any) -> None:
+    names = [str(row) for row in range(100)]
+    rows = frozen.unit(np.random.default_rng(0).normal(size=(100, 8)))
+    known = dict(zip(names, rows, strict=True))
+    monkeypatch.setattr(teacher, "vectors", lambda rows, *_: np.stack([known[r] for r in rows]))
+    whole = (np.arange(60), np.arange(60, 80), np.arange(80, 100))
+    judged = texts.Judged("x", names, names, [(row,) for row in range(100)], *whole)
+    monkeypatch.setattr(texts, "judged", lambda name: judged)
+    monkeypatch.delenv(datasets.MINILM_VARIABLE, raising=False)
+    computed = frozen.pretrained()
+    np.testing.assert_allclose(
+        computed.queries[computed.test], computed.documents[computed.positive[computed.test]]
+    )
+    base = computed.documents
+    np.savez(tmp_path / "e.npz", base=base.astype(np.float16), q=base[:3])
+    monkeypatch.setenv(datasets.MINILM_VARIABLE, str(tmp_path / "e.npz"))
+    np.testing.assert_allclose(frozen.pretrained().documents, base, atol=1e-3)
+    np.savez(tmp_path / "e.npz", base=base[::-1], q=base[:3])
+    with pytest.raises(fetch.FetchError, match="not all-MiniLM-L6-v2's of the 100 documents"):
+        frozen.pretrained()
 
 
 def test_arms_run_and_matching_pays_on_planted_data() -> None:
@@ -86,9 +130,9 @@ def test_the_second_tier(monkeypatch: Any) -> None:
         data.train, data.dev, data.test,
     )  # fmt: skip
     first = tier_s.StaticBag(torch.randn(50, 8), dim=8, seed=0)
-    monkeypatch.setattr(
-        codes, "first_stage", lambda: (tier_s.Collection(judged, tokens, tokens), first)
-    )
+    collection = tier_s.Collection(judged, tokens, tokens)
+    monkeypatch.setattr(frozen, "first_stage", lambda: (collection, first))
+    monkeypatch.setattr(frozen, "second", lambda: data)
     for arm in e_bi.DENSE:
         result = registry.run_arm(e_bi, arm, 0, "cpu", data)
         assert result.per_query["rr@10"].shape == (50,)
@@ -124,7 +168,11 @@ def test_verdicts_of_codes(change: dict[str, float], word: str) -> None:
     names = ("r@10", "r@100", "neighbours@10", "distortion", "exact r@10")
     runs = [
         claim.ArmResult(
-            "E-MCL", arm, seed, dict.fromkeys(names, share[arm]), {"hit@10": hits(share[arm], seed)}
+            "E-MCL",
+            arm,
+            seed,
+            {"score": "ip", **dict.fromkeys(names, share[arm])},
+            {"hit@10": hits(share[arm], seed)},
         )
         for arm in e_mcl.CLAIM.arms
         for seed in range(3)
