@@ -56,7 +56,8 @@ CLAIM = Claim(
 NOTE = (
     "On BoolQ, with 128 dimensions of a static encoder trained on that collection, the same rule "
     "was not met: R@10 of OPQ by cosine .7440 at 8 bytes and .8160 at 16, MCL +.0018 (p = .60) and "
-    "-.0018 (p = .59). Codes gain from training where they are short for what they hold."
+    "-.0018 (p = .59). Whether fewer dimensions or the encoder's training make that difference was "
+    "not tried."
 )
 STEPS, BATCH = 300, 256
 # Of the softmax over codewords: of .01 and .03 the better by MRR@10 on dev for every loss and

@@ -72,12 +72,7 @@ def load() -> Frozen:
 
 def pretrained() -> Frozen:
     """All documents, and of the queries a part."""
-    try:
-        judged = texts.judged(COLLECTION)
-    except fetch.FetchError as error:
-        raise fetch.FetchError(
-            f"{error} (bench/README.md says from what), or name other embeddings by {VARIABLE}"
-        ) from None
+    judged = texts.judged(COLLECTION)
     parts = apart(judged)
     rows = np.concatenate(parts)
     queries = teacher.vectors([judged.queries[row] for row in rows], "query", TOKENS)

@@ -4,7 +4,7 @@
 $BIGRAIN_TEXTS names a folder of collections in BEIR's fields (`NAME/corpus.jsonl[.gz]`,
 `queries.jsonl[.gz]`, `qrels.tsv[.gz]`). Without it BoolQ (Clark et al., NAACL 2019: web questions
 and the Wikipedia passages that answer them) and PubMed titles come from packages that carry them,
-and three BEIR sets from their usual place.
+Debian's descriptions from Debian, and three BEIR sets from their usual place.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrain_bench import fetch
+from bigrain_claims import debian
 
 VARIABLE = "BIGRAIN_TEXTS"
 I64 = NDArray[np.int64]
@@ -40,6 +41,7 @@ PUBMED_PACKAGE = (
     "1d8f8c4080c1a65ca94f862edb9d0b9796366f658163bce0c268c33011d35ca0",
 )
 PUBMED_FILES = ("pubmed20n0014.xml.gz", "pubmed21n1298.xml.gz")
+DEBIAN_TEST = 2_000
 BEIR = "https://public.ukp.informatik.tu-darmstadt.de/thakur/BEIR/datasets/"
 BEIR_NAMES = ("arguana", "nfcorpus", "scifact")
 # Where a collection comes without splits: the shares that become test and dev.
@@ -139,13 +141,15 @@ def _load(name: str) -> Judged:
         return _boolq_from_package()
     if name == "pubmed":
         return _pubmed_from_package()
+    if name == "debian":
+        return _debian_from_web()
     if name in BEIR_NAMES:
         return _from_folder(name, _beir(name))
     where = f"{folder} holds no folder {name}" if folder else f"{VARIABLE} is not set"
     raise fetch.FetchError(
-        f"{name}: {where}, and it cannot be fetched (boolq, pubmed and {', '.join(BEIR_NAMES)} "
-        f"can); put its corpus.jsonl, queries.jsonl and qrels.tsv into a folder {name} in the "
-        f"folder that {VARIABLE} names"
+        f"{name}: {where}, and it cannot be fetched (boolq, pubmed, debian and "
+        f"{', '.join(BEIR_NAMES)} can); put its corpus.jsonl, queries.jsonl and qrels.tsv into a "
+        f"folder {name} in the folder that {VARIABLE} names"
     )
 
 
@@ -254,6 +258,18 @@ def _pubmed_from_package() -> Judged:
     relevant: list[tuple[int, ...]] = [(row,) for row in range(len(pairs))]
     splits = _splits("pubmed", Path(), list(pairs), {"": list(range(len(pairs)))})
     return Judged("pubmed", list(pairs), list(pairs.values()), relevant, *splits)
+
+
+def _debian_from_web() -> Judged:
+    found = debian.descriptions()
+    answers: dict[str, list[int]] = {}
+    for row, shorts in enumerate(found.values()):
+        for short in shorts:
+            answers.setdefault(short, []).append(row)
+    order = np.random.default_rng(0).permutation(len(answers))
+    test, dev, train = map(np.sort, np.split(order, [DEBIAN_TEST, 2 * DEBIAN_TEST]))
+    relevant = [tuple(rows) for rows in answers.values()]
+    return Judged("debian", list(found), list(answers), relevant, train, dev, test)
 
 
 def _words(elements: Iterable[Any]) -> str:

@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 from bigrain_bench import datasets, fetch  # noqa: E402
 from bigrain_claims import (  # noqa: E402
     claim,
+    debian,
     e_bi,
     e_mcl,
     frozen,
@@ -68,6 +69,24 @@ def test_parts_share_neither_text_nor_answer() -> None:
     # 1 is 0's text, 3 has 2's answer.
     assert not np.isin([0, 1, 2, 3], np.concatenate([train, dev])).any()
     assert not np.isin(train, dev).any()
+
+
+def test_descriptions_of_packages() -> None:
+    long = " a description of eighty characters and more that says what the package does, at length"
+    text = "\n\n".join(
+        f"Package: {name}\nDescription-md5: 0\nDescription-en: {short}\n{rest}"
+        for name, short, rest in [
+            ("a", "does one thing", f"{long}\n .\n and\n  more"),
+            ("b", "does one thing", long),
+            ("c", "two words", f"{long}\n"),
+            ("d", "too little said", " short"),
+        ]
+    )
+    found = debian.parse(text)
+    assert found == {
+        f"{long} and more".strip(): {"does one thing": None},
+        long.strip(): {"does one thing": None},
+    }
 
 
 def test_pretrained_vectors_are_those_of_the_documents(tmp_path: Any, monkeypatch: Any) -> None:
