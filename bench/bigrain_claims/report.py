@@ -119,7 +119,7 @@ def _provenance(claim: Claim, runs: Sequence[ArmResult]) -> str:
     commits = ", ".join(dict.fromkeys(_short(run.environment.get("commit")) for run in runs))
     seeds = len({run.seed for run in runs})
     text = (
-        f"{len(claim.arms)} arms, {seeds} seed{'s' if seeds != 1 else ''}, "
+        f"{_count(len(claim.arms), 'arm')}, {_count(seeds, 'seed')}, "
         f"{sum(run.seconds for run in runs):.0f} s in all on {all_of('device')}; "
         f"{all_of('cpu')}, torch {all_of('versions', 'torch')}; commit {commits}."
     )
@@ -128,6 +128,10 @@ def _provenance(claim: Claim, runs: Sequence[ArmResult]) -> str:
     if any(run.environment.get("rule") != store.rule_digest(claim) for run in runs):
         text += " **The rule or the arms have changed since these runs.**"
     return text
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _short(commit: str | None) -> str:
