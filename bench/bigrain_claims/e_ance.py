@@ -29,7 +29,7 @@ I64 = NDArray[np.int64]
 CLAIM = Claim(
     id="E-ANCE",
     statement="Hard negatives refreshed from the current model's own results beat BM25's.",
-    source="Xiong et al., ICLR 2021, table 1; the talk's slide on ANCE",
+    source="Xiong et al., ICLR 2021, table 1",
     reported="MS MARCO passage MRR@10 .330 with refreshed negatives, .311 after the BM25 warm-up.",
     rule=(
         "At equal steps, batch and negatives per query, lists refreshed every 50 and every 200 "

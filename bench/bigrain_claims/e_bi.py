@@ -246,11 +246,10 @@ def judge(results: Sequence[ArmResult]) -> Verdict:
     failed = not bool((cost["MCL-shuffled"][0] < cost["OPQ"][0]).all())
     won = [kind for kind in ("MCL", "ListNet") if wins(kind)]
     text = (
-        f"Codes: {', '.join(won) or 'neither MCL nor ListNet'} with fewer candidates and reads "
-        f"than OPQ (candidates: MCL {_amount(cost['MCL'][0])}, "
-        f"ListNet {_amount(cost['ListNet'][0])}, OPQ {_amount(cost['OPQ'][0])}). Second tier: "
-        f"locality-centric batches are "
-        f"{'' if local else 'not '}better than random ones ("
+        f"Codes: {'met by ' + ' and '.join(won) if won else 'not met'} "
+        f"(candidates: MCL {_amount(cost['MCL'][0])}, "
+        f"ListNet {_amount(cost['ListNet'][0])}, OPQ {_amount(cost['OPQ'][0])}). "
+        f"Second tier: {'met' if local else 'not met'} ("
         + "; ".join(f"{arm} {t.difference:+.4f}, p = {t.p:.4f}" for arm, t in better.items())
         + f"). {NOTE}"
     )

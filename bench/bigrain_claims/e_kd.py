@@ -192,7 +192,8 @@ def judge(results: Sequence[ArmResult]) -> Verdict:
     gain = means["both-20"] - means["labels-20"]
     share = (means["dealt-20"] - means["labels-20"]) / gain if gain > 0 else float("nan")
     rows = [Row("MRR@10, teacher", "", f"{reached:.4f}, {above:+.4f}", above >= MARGIN)]
-    rows += [Row(f"MRR@10, {arm} % of the labels", "", spread(score[arm])) for arm in CLAIM.arms]
+    named = {arm: "{}, {} % of the labels".format(*arm.split("-")) for arm in CLAIM.arms}
+    rows += [Row(f"MRR@10, {named[arm]}", "", spread(score[arm])) for arm in CLAIM.arms]
     for pair, holds in zip(pairs, (sure, dropped, None, None), strict=True):
         test = tests[pair]
         ours = f"{test.difference:+.4f} [{test.low:+.4f}, {test.high:+.4f}], p = {test.p:.4f}"

@@ -38,7 +38,7 @@ CLAIM = Claim(
     id="E-OCT-BOOKS",
     statement="On real readers, too, several vectors per user beat one, the more the wider the "
     "reader's taste.",
-    reported="direction only: the paper's tables are not public",
+    reported="Direction only: the paper's tables are not public.",
     rule="octopus-32 or hash-6 has higher recall@120 of a held-out book than the better single "
     "vector (paired p < .05), and its gap correlates with the spread of the history (Spearman > "
     "0, p < .05).",
@@ -154,7 +154,7 @@ def judge(results: Sequence[ArmResult]) -> Verdict:
         rows.append(Row(f"{arm} - {single}", "> 0", ours, not better if arm == "control" else met))
         control = better if arm == "control" else control
         holds += [] if arm == "control" else [met]
-    text = "one slice without dates; learning rates are the planted world's, not tuned here."
+    text = "One slice, without dates; learning rates are the planted world's, not tuned here."
     return Verdict(any(holds), not control, rows, text)
 
 

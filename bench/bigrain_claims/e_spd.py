@@ -32,7 +32,7 @@ CLAIM = Claim(
     id="E-SPD",
     statement="A text encoder inside the user model is affordable: encode each item once, keep it "
     "for a few steps, let segments speak through buses, predict at every position.",
-    reported="over 100x in all, 4 h on four V100; top 1% of news gives 60% of clicks of that log",
+    reported="Over 100x in all, 4 h on four V100; top 1% of news gives 60% of clicks of that log.",
     rule="(a) Central encoding equals naive encoding in loss and every gradient to 1e-12 in fp64. "
     "(b) At equal samples the cache with gamma 20 encodes fewer articles per step than without, "
     "its AUC is at most .01 lower, encodes fall as gamma grows, and cached vectors drift: cosine "
