@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 import os
 from typing import Any, Literal, TypeAlias, cast
@@ -60,9 +59,7 @@ def check_fraction(value: Any, name: str) -> float:
 
 
 def check_slack(value: Any) -> float:
-    """Return `value` as a float of at least 0; None gives infinity."""
-    if value is None:
-        return math.inf
+    """Return `value` as a float of at least 0."""
     if isinstance(value, bool):
         raise TypeError("slack: expected a number or None, found a bool")
     try:
