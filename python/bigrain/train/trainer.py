@@ -136,8 +136,6 @@ def fit(
             raise ValueError(f"{name}: expected 1 or more, found {value}")
     if not 0 <= warmup < 1 or lr <= 0:
         raise ValueError(f"warmup, lr: expected 0 to 1 and above 0, found {warmup} and {lr}")
-    if chunk is not None and hasattr(encoder, "module"):
-        raise ValueError("chunk: GradCache needs the encoder itself; pass it with `group`")
     device, callbacks = torch.device(device), list(callbacks)
     rank, world = (dist.get_rank(group), dist.get_world_size(group)) if group else (0, 1)
     if sampler is None:
@@ -194,7 +192,8 @@ class _Step:
         self.query_ids = state.data.query_ids() if "q_ids" in self.named else None
         self.parameters = state.optimizer.param_groups[0]["params"]
         # What DistributedDataParallel wraps it averages itself; a loss's parameters it does not.
-        inner = set() if self.core is state.encoder else set(self.core.parameters())
+        self.wrapped = [] if self.core is state.encoder else [state.encoder]
+        inner = {p for module in self.wrapped for p in module.parameters()}
         self.averaged = [p for p in self.parameters if p not in inner]
         if amp is None:
             amp = device.type == "cuda" and torch.cuda.is_bf16_supported()
@@ -249,7 +248,7 @@ class _Step:
             self._tokens([data.documents[i] for i in documents], "document"),
         ]
         if self.chunk is not None:
-            return gradcache(self._embed, features, objective, self.chunk)
+            return gradcache(self._embed, features, objective, self.chunk, ddp=self.wrapped)
         value = objective(*map(self._embed, features))
         value.backward()  # type: ignore[no-untyped-call]
         return value
