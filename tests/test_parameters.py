@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -136,6 +137,6 @@ def test_private_module_checks_what_would_touch_foreign_memory(index: Index) -> 
         (asked, read_only(ids)),
     ):
         with pytest.raises(ValueError):  # noqa: PT011
-            core.search(queries, 5, 0, 0, 1, False, out, distances, None, None)
+            core.search(queries, 5, 0, 0, math.inf, 1, False, out, distances, None, None)
     for view in (core.vectors(), core.graph()):
         assert not view.flags.writeable

@@ -127,7 +127,7 @@ def _trace(
 ) -> None:
     """Recall, reads and a rough speed of each setting; what is on no front goes."""
     asked = engine.ask("settings", k=options.k)
-    settings: list[dict[str, int]] = asked["settings"] if asked else []
+    settings: list[dict[str, float]] = asked["settings"] if asked else []
     if options.widths:
         settings = [setting for setting in settings if setting["width"] in options.widths]
     warm_up(engine, settings, options)
@@ -136,7 +136,7 @@ def _trace(
         if point is None:
             continue
         engine.points.append({**point, "latencies": []})
-        if point["recall"] >= ENOUGH and "rerank" not in setting:
+        if point["recall"] >= ENOUGH and setting.keys() == {"width"}:
             break
     engine.points = spread(worthy(engine.points))
     fail_without_points(engine)

@@ -134,7 +134,7 @@ def rough_curve(engine: Measured) -> list[tuple[float, float]]:
 
 def _trace(engine: Measured, data: Dataset, truth: Truth, options: Options, folder: Path) -> None:
     asked = engine.ask("settings", k=options.k, tuned=True)
-    settings: list[dict[str, int]] = asked["settings"] if asked else []
+    settings: list[dict[str, float]] = asked["settings"] if asked else []
     if options.widths and settings and "width" in settings[0]:
         settings = [each for each in settings if each["width"] in options.widths]
     warm_up(engine, settings, options)

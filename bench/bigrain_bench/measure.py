@@ -153,7 +153,7 @@ def build(engine: Measured, data: Dataset, options: Options, say: Callable[[str]
 
 def try_setting(
     engine: Measured,
-    setting: dict[str, int],
+    setting: dict[str, float],
     data: Dataset,
     truth: Truth,
     options: Options,
@@ -190,7 +190,7 @@ def _trace_curve(
 ) -> None:
     """Recall of each setting, and a first rough speed that rules out hopeless ones."""
     asked = engine.ask("settings", k=options.k)
-    settings: list[dict[str, int]] = asked["settings"] if asked else []
+    settings: list[dict[str, float]] = asked["settings"] if asked else []
     if options.widths and settings and "width" in settings[0]:
         settings = [{"width": width} for width in options.widths]
     warm_up(engine, settings, options)
@@ -214,7 +214,7 @@ def fail_without_points(engine: Measured) -> None:
         engine.fail(EngineError(f"{engine.label}: takes no setting: {engine.refused}"))
 
 
-def warm_up(engine: Measured, settings: list[dict[str, int]], options: Options) -> None:
+def warm_up(engine: Measured, settings: list[dict[str, float]], options: Options) -> None:
     """The first search after a build meets cold pages: its time is nobody's."""
     if settings:
         still = {"k": options.k, "threads": options.threads, "seconds": 0, "save": None}

@@ -94,7 +94,7 @@ class Worker:
         }
 
     def search(
-        self, k: int, setting: dict[str, int], threads: int, seconds: float, save: str | None
+        self, k: int, setting: dict[str, float], threads: int, seconds: float, save: str | None
     ) -> dict[str, Any]:
         """Asks the whole batch again and again until `seconds` have passed.
 
@@ -142,7 +142,7 @@ class Worker:
             "file": str(self.engine.file),
         }
 
-    def latencies(self, k: int, setting: dict[str, int], queries: int) -> dict[str, Any]:
+    def latencies(self, k: int, setting: dict[str, float], queries: int) -> dict[str, Any]:
         """Seconds of single queries, one after the other."""
         seconds = []
         for row in range(min(queries, len(self.queries))):
@@ -151,7 +151,7 @@ class Worker:
             seconds.append(time.perf_counter() - start)
         return {"seconds": seconds}
 
-    def cost(self, k: int, setting: dict[str, int]) -> dict[str, Any]:
+    def cost(self, k: int, setting: dict[str, float]) -> dict[str, Any]:
         return {"cost": self.engine.cost(self.queries, k, setting)}
 
 

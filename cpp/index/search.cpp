@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Index::search: check, then queries in parallel.
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <memory>
 #include <string>
@@ -41,6 +42,14 @@ void check(const IndexMeta& meta, const MatrixView& queries, const SearchParams&
   check_range("width", params.width, 0, kMaxWidth);
   check_range("rerank", params.rerank, 0, kMaxWidth);
   check_range("threads", params.threads, 0, kMaxThreads);
+  if (!(params.slack >= 0)) {
+    throw Error::invalid("slack: got " + std::to_string(params.slack) + "; expected at least 0");
+  }
+  if (meta.metric == Metric::ip && std::isfinite(params.slack)) {
+    throw Error::invalid("slack: got " + std::to_string(params.slack) +
+                         " for an index of metric ip, whose products have no ratio of distances; "
+                         "expected none, choose width alone");
+  }
 }
 
 // No points: every result is padding.
@@ -61,6 +70,7 @@ search::DiskSearchParams disk_params(const SearchParams& params) {
   const uint32_t width = params.width != 0 ? params.width : kDefaultWidth;
   return {.k = params.k,
           .window = std::max({width, params.rerank, params.k}),
+          .slack = params.slack,
           .threads = params.threads,
           .deterministic = params.deterministic};
 }

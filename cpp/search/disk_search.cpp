@@ -33,10 +33,10 @@ Plan plan_of(const DiskSearchParams& params, size_t rows, uint32_t threads) {
       static_cast<uint32_t>(std::clamp<size_t>((rows + threads - 1) / threads, 1, kPagesUnderWay));
   if (fixed != 0) {
     return {std::min(each, kPagesUnderWay / fixed),
-            {params.k, params.window, fixed, fixed, params.deterministic}};
+            {params.k, params.window, params.slack, fixed, fixed, params.deterministic}};
   }
   const uint32_t most = kPagesUnderWay / each;
-  return {each, {params.k, params.window, std::min(most, kFirstReads), most, false}};
+  return {each, {params.k, params.window, params.slack, std::min(most, kFirstReads), most, false}};
 }
 
 // Walks queries [begin, end) on one thread, `together` at a time.

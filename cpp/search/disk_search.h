@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 #include "bigrain/index.h"
 #include "bigrain/types.h"
@@ -21,6 +22,7 @@ namespace bigrain::search {
 
 struct DiskSearchParams {
   uint32_t k = 10, window = 64;
+  float slack = std::numeric_limits<float>::infinity();
   uint32_t threads = 0;
   bool deterministic = false;
   uint32_t reads = 0;  // under way per query, at all times; 0: as above

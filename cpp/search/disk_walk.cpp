@@ -270,6 +270,14 @@ void DiskWalk::measure(const std::byte* vector, const Owed& point, bool near) {
   }
   nearest_.push_back(distance);
   std::push_heap(nearest_.begin(), nearest_.end());
+  if (std::isfinite(params_.slack)) end_early();
+}
+
+void DiskWalk::end_early() {
+  if (nearest_.size() < params_.k || errors_ < kLeastErrors) return;
+  const double factor = (1.0 + double{params_.slack}) * (1.0 + double{params_.slack});
+  const double farthest = std::max(double{nearest_.front()} * double{unit_}, 0.0);
+  pool_.limit(static_cast<float>(factor * farthest - error_sum_ / errors_), 0);
 }
 
 void DiskWalk::expand(uint32_t id, const uint32_t* row) {

@@ -13,6 +13,9 @@
 //     such points are read in the end, nearest first, until none can be among the answers.
 //   - All records of a page that was read are scored exactly, and those that are candidates are
 //     expanded like the one asked for (Starling, SIGMOD 2024).
+//   - A walk may end by distance: once the next candidate is farther than the k-th nearest vector
+//   by
+//     a given factor (Al-Jazzazi et al., NeurIPS 2025, on codes there and exact distances here).
 //   - Where rows and vectors lie apart, all vectors are read in the end.
 //
 // A walk is processed in the order in which it asked, if `deterministic`: then the same query gives
@@ -20,6 +23,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -35,7 +39,8 @@ namespace bigrain::search {
 
 struct DiskWalkParams {
   uint32_t k = 10, window = 64;
-  uint32_t first_reads = 4, most_reads = 32;  // under way at a time
+  float slack = std::numeric_limits<float>::infinity();  // SearchParams::slack
+  uint32_t first_reads = 4, most_reads = 32;             // under way at a time
   bool deterministic = false;
 };
 
@@ -82,6 +87,7 @@ class DiskWalk {
   void process(const Flight& flight, PageReader& reader);
   void process_node(const std::byte* record, Owed point, bool wanted);
   void measure(const std::byte* vector, const Owed& point, bool near);
+  void end_early();
   void expand(uint32_t id, const uint32_t* row);
   void adapt_width(const Flight& flight);
 

@@ -36,10 +36,12 @@ void prefetch_code(const CodesView& codes, uint32_t id) {
 
 void GreedyWalk::start(const Terrain& terrain, const simd::CodeQuery& query,
                        std::span<const uint32_t> entries, uint32_t window, uint32_t capacity,
-                       GreedyScratch& scratch, const quant::SignQuery* signs) {
+                       GreedyScratch& scratch, const EarlyEnd& early,
+                       const quant::SignQuery* signs) {
   terrain_ = &terrain;
   scratch_ = &scratch;
   query_ = query;
+  early_ = early;
   signs_ = signs;
   stats_ = {};
   const size_t stride = terrain.graph.stride;
@@ -108,12 +110,20 @@ void GreedyWalk::score() {
   terrain_->score_codes(query_, terrain_->codes.records, terrain_->codes.stride, batch, gathered_,
                         scores);
   for (size_t i = 0; i < gathered_; ++i) pool.insert(scores[i], batch[i]);
+  if (early_.k != 0 && pool.size() >= early_.k) end_early();
   if (pool.has_next()) {
     prefetch_row(terrain_->graph, pool.peek());
     if (signs_ != nullptr) terrain_->blocks.prefetch(pool.peek());
   }
   stats_.hops += 1;
   stats_.code_distances += static_cast<uint32_t>(gathered_);
+}
+
+void GreedyWalk::end_early() {
+  const float last = scratch_->pool.score(early_.k - 1);
+  // What codes say may lie below zero, by their errors.
+  const float distance = std::max(last + early_.norm, 0.0f);
+  scratch_->pool.limit(last + (early_.factor - 1) * distance, early_.kept);
 }
 
 void greedy_search(const GraphView& graph, const CodesView& codes, const simd::CodeQuery& query,

@@ -8,6 +8,11 @@
 // prefetch, so that a thread can take turns between several walks and none waits for memory
 // (search/interleave.h).
 //
+// A walk may end early, by distance instead of by number (Al-Jazzazi et al., "Distance adaptive
+// beam search", NeurIPS 2025, section 3): what is farther than the k-th candidate by a given factor
+// is not expanded. Hard queries then get the wide window that easy ones do without, and the pool
+// stays as small as what is near.
+//
 // In the fast layout, gather() reads the bits packed beside the vertex and gathers only neighbours
 // that may score below the pool's worst (quant/neighbour_blocks.h). The pool holds the scores of
 // 8-bit codes either way.
@@ -62,6 +67,13 @@ struct GreedyScratch {
   std::vector<float> scores;
 };
 
+// When a walk ends before its window is expanded: once the next candidate is farther than the k-th,
+// by `factor` in squared distances, which are scores plus `norm`. The best `kept` stay candidates.
+struct EarlyEnd {
+  uint32_t k = 0, kept = 0;  // k 0: never
+  float factor = 1, norm = 0;
+};
+
 // One search, step by step. Everything is borrowed.
 class GreedyWalk {
  public:
@@ -69,7 +81,8 @@ class GreedyWalk {
   // layout, most neighbours are passed over unscored.
   void start(const Terrain& terrain, const simd::CodeQuery& query,
              std::span<const uint32_t> entries, uint32_t window, uint32_t capacity,
-             GreedyScratch& scratch, const quant::SignQuery* signs = nullptr);
+             GreedyScratch& scratch, const EarlyEnd& early = {},
+             const quant::SignQuery* signs = nullptr);
 
   // Whether there is a vertex to expand.
   bool has_next() const { return scratch_->pool.has_next(); }
@@ -85,6 +98,7 @@ class GreedyWalk {
   const QueryStats& stats() const { return stats_; }
 
  private:
+  void end_early();
   size_t gather_row(uint32_t vertex);
   size_t gather_near(uint32_t vertex, float score, float limit);
 
@@ -92,6 +106,7 @@ class GreedyWalk {
   const quant::SignQuery* signs_ = nullptr;
   GreedyScratch* scratch_ = nullptr;
   simd::CodeQuery query_{};
+  EarlyEnd early_;
   QueryStats stats_;
   size_t gathered_ = 0;
 };

@@ -25,7 +25,7 @@ class Pool {
     window_ = window;
     capacity_ = capacity;
     size_ = cursor_ = 0;
-    worst_ = std::numeric_limits<float>::infinity();
+    worst_ = limit_ = std::numeric_limits<float>::infinity();
   }
 
   // Scores at or above this are not taken. NaN never is.
@@ -47,7 +47,20 @@ class Pool {
     cursor_ = std::min(cursor_, position);
   }
 
-  bool has_next() const { return cursor_ < std::min<size_t>(size_, window_); }
+  // From now on nothing is next that scores above `most`, nor, but for the best `kept`, in the
+  // pool.
+  void limit(float most, size_t kept) {
+    limit_ = std::min(limit_, most);
+    if (size_ < kept) return;
+    const float worst = kept == 0 ? limit_ : std::max(limit_, score(kept - 1));
+    if (!(worst < worst_)) return;
+    worst_ = worst;
+    while (size_ > kept && score(size_ - 1) > worst) --size_;
+  }
+
+  bool has_next() const {
+    return cursor_ < std::min<size_t>(size_, window_) && !(next_score() > limit_);
+  }
 
   // The best vertex not expanded, which is marked expanded.
   uint32_t pop() {
@@ -112,7 +125,7 @@ class Pool {
 
   std::vector<uint64_t> keys_;
   size_t window_ = 1, capacity_ = 1, size_ = 0, cursor_ = 0;
-  float worst_ = std::numeric_limits<float>::infinity();
+  float worst_ = std::numeric_limits<float>::infinity(), limit_ = worst_;
 };
 
 }  // namespace bigrain::search

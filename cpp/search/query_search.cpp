@@ -58,15 +58,17 @@ QuerySearch::QuerySearch(const IndexParts& parts, const SearchParams& params,
       is_fast_(parts.blocks.size() != 0),
       distance_(kernels.distance_of(parts.meta.metric, parts.meta.dtype)),
       vector_bytes_(parts.meta.dim * item_size(parts.meta.dtype)),
-      k_(params.k) {
+      k_(params.k),
+      slack_(params.slack) {
   if (is_fast_) terrain_.blocks = quant::NeighbourBlocks(parts, kernels);
   const uint32_t width = params.width != 0 ? params.width : std::max(kDefaultWidth, k_);
-  const uint32_t rerank = params.rerank != 0
-                              ? std::max(params.rerank, k_)
-                              : std::max(default_rerank(k_, width), trial_rerank(parts, k_));
+  const uint32_t trial = trial_rerank(parts, k_);
+  const uint32_t rerank =
+      params.rerank != 0 ? std::max(params.rerank, k_) : std::max(default_rerank(k_, width), trial);
   window_ = at_most_count(width, parts.meta.count);
   rerank_ = at_most_count(rerank, parts.meta.count);
   capacity_ = std::max(window_, rerank_);
+  kept_ = params.rerank != 0 ? rerank_ : std::max(default_rerank(k_, 0), trial);
 }
 
 simd::CodeQuery QuerySearch::encode(const void* query, QueryScratch& scratch,
@@ -86,10 +88,13 @@ void QuerySearch::start(const void* query, QueryScratch& scratch) const {
   scratch.query = query;
   std::span<const float> mapped;
   const simd::CodeQuery code = encode(query, scratch, &mapped);
-  scratch.bound = quant::ScoreBound(parts_.meta, quant::code_norm(mapped));
+  const float norm = quant::code_norm(mapped);
+  scratch.bound = quant::ScoreBound(parts_.meta, norm);
   if (is_fast_) scratch.signs.prepare(mapped, parts_.meta.metric);
+  EarlyEnd early;
+  if (std::isfinite(slack_)) early = {k_, kept_, (1 + slack_) * (1 + slack_), norm};
   scratch.walk.start(terrain_, code, std::span(&parts_.meta.entry, 1), window_, capacity_,
-                     scratch.greedy, is_fast_ ? &scratch.signs : nullptr);
+                     scratch.greedy, early, is_fast_ ? &scratch.signs : nullptr);
   next_step(scratch);
 }
 

@@ -83,7 +83,8 @@ class QuerySearch {
   bool is_fast_;
   simd::DistanceFn distance_;
   size_t vector_bytes_;
-  uint32_t k_, window_, capacity_, rerank_;
+  uint32_t k_, window_, capacity_, rerank_, kept_;  // kept_: EarlyEnd::kept
+  float slack_;
 };
 
 }  // namespace bigrain::search

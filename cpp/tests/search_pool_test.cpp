@@ -46,6 +46,31 @@ TEST(pool_expands_each_entry_of_the_window_once) {
   CHECK_EQ(pool.size(), 5u);
 }
 
+TEST(pool_ends_at_its_limit_and_keeps_the_best) {
+  search::Pool pool;
+  pool.reset(8, 8);
+  for (uint32_t id = 1; id <= 6; ++id) pool.insert(static_cast<float>(id), id);
+  pool.limit(2.5f, 4);
+  CHECK_EQ(pool.size(), 4u);  // 3 and 4 stay candidates
+  pool.insert(4.5f, 7);
+  CHECK_EQ(pool.size(), 4u);
+  pool.insert(3.5f, 8);
+  CHECK_EQ(pool.score(3), 3.5f);
+  CHECK_EQ(pool.pop(), 1u);
+  CHECK_EQ(pool.pop(), 2u);
+  CHECK(!pool.has_next());  // though the window has room for 3
+  pool.limit(9.0f, 0);      // a limit never rises
+  CHECK(!pool.has_next());
+  pool.limit(0.5f, 0);  // all that was expanded goes; the cursor lies beyond the end
+  CHECK_EQ(pool.size(), 0u);
+  pool.insert(0.25f, 9);
+  CHECK(pool.has_next());
+  CHECK_EQ(pool.pop(), 9u);
+  pool.reset(8, 8);
+  pool.insert(100.0f, 1);
+  CHECK(pool.has_next());
+}
+
 TEST(pool_takes_neither_nan_nor_infinity) {
   search::Pool pool;
   pool.reset(4, 4);

@@ -6,6 +6,7 @@ A message names the argument, what was expected, what was found and, where it he
 
 from __future__ import annotations
 
+import math
 import operator
 import os
 from typing import Any, Literal, TypeAlias, cast
@@ -83,6 +84,21 @@ def check_fraction(value: Any, name: str) -> float:
         raise TypeError(f"{name}: expected a number, found {value!r}") from None
     if not 0.0 < number <= 1.0:
         raise ValueError(f"{name}: expected above 0 and at most 1, found {number}")
+    return number
+
+
+def check_slack(value: Any) -> float:
+    """Return `value` as a float of at least 0; None gives infinity."""
+    if value is None:
+        return math.inf
+    if isinstance(value, bool):
+        raise TypeError("slack: expected a number or None, found a bool")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"slack: expected a number or None, found {value!r}") from None
+    if not number >= 0.0:
+        raise ValueError(f"slack: expected at least 0, found {number}")
     return number
 
 

@@ -108,6 +108,7 @@ class Index(metaclass=_Pybind11Type):
         k: int,
         width: int,
         rerank: int,
+        slack: float,
         threads: int,
         deterministic: bool,
         ids: npt.NDArray[np.int64],

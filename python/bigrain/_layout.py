@@ -7,6 +7,7 @@ vectors, the degree and the processor's caches: so "auto" times both on points o
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
@@ -56,7 +57,7 @@ def _seconds(core: _core.Index, progress: CoreProgress) -> float:
         times = []
         for _ in range(ROUNDS):
             start = time.perf_counter()
-            core.search(asked, K, width, 0, 1, False, ids, distances, None, progress)
+            core.search(asked, K, width, 0, math.inf, 1, False, ids, distances, None, progress)
             times.append(time.perf_counter() - start)
         total += min(times)
     return total

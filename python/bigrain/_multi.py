@@ -53,6 +53,7 @@ class MultiSearcher(IndexHandle):
         width: int | None = None,
         recall: float | None = None,
         rerank: int | None = None,
+        slack: float | None = None,
         threads: int = 0,
         deterministic: bool = False,
         sources: Literal[False] = False,
@@ -73,6 +74,7 @@ class MultiSearcher(IndexHandle):
         width: int | None = None,
         recall: float | None = None,
         rerank: int | None = None,
+        slack: float | None = None,
         threads: int = 0,
         deterministic: bool = False,
         sources: Literal[True],
@@ -92,6 +94,7 @@ class MultiSearcher(IndexHandle):
         width: int | None = None,
         recall: float | None = None,
         rerank: int | None = None,
+        slack: float | None = None,
         threads: int = 0,
         deterministic: bool = False,
         sources: bool = False,
@@ -116,7 +119,7 @@ class MultiSearcher(IndexHandle):
                 near to one as to its nearest point. None: every point is a document.
             depth: points sought per vector, from k. None: k. With "sum" and `documents`, more of
                 them make sums more exact.
-            width, rerank, threads, deterministic, progress: as in `search`.
+            width, rerank, slack, threads, deterministic, progress: as in `search`.
             recall: as in `search`; the curve must serve `depth`.
             sources: also return which vector brought each result: with "sum" the nearest one.
 
@@ -144,6 +147,7 @@ class MultiSearcher(IndexHandle):
             width=width,
             recall=recall,
             rerank=rerank,
+            slack=slack,
             threads=threads,
             deterministic=deterministic,
             progress=progress,

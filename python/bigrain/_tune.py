@@ -121,7 +121,9 @@ def _measure(
         ids, distances = make_output(None, rows, k, False)
         stats = np.empty((rows, len(SearchStats._fields)), np.uint32)
         with patched(core, fold.patch):
-            core.search(fold.queries, k, *setting, threads, False, ids, distances, stats, report)
+            core.search(
+                fold.queries, k, *setting, math.inf, threads, False, ids, distances, stats, report
+            )
         hits, exist = hits_by_distance(SearchResult(ids, distances), fold.truth)
         shares.append(np.where(exist > 0, hits / np.maximum(exist, 1), 1.0))
         costs.append(stats[:, : len(lines)] @ lines)

@@ -136,6 +136,7 @@ def _search(verbs: Verbs) -> None:
     effort.add_argument("--width", type=_positive, help="L of the search; more finds more")
     effort.add_argument("--recall", type=_share, help="the recall to reach, of a tuned index")
     parser.add_argument("--rerank", type=_positive, help="candidates scored with full vectors")
+    parser.add_argument("--slack", type=float, help="stop at 1 + this times the k-th distance")
     parser.add_argument("--truth", type=Path, help="true neighbours: recall is printed")
     parser.add_argument("-o", "--output", type=Path, help="write .bin, .npz, .npy or .ivecs")
     _verify(parser)

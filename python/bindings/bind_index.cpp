@@ -137,7 +137,7 @@ py::bytes to_bytes(const Index& self) {
 }
 
 void search(const Index& self, const py::array& queries, uint32_t k, uint32_t width,
-            uint32_t rerank, uint32_t threads, bool deterministic, py::array ids,
+            uint32_t rerank, float slack, uint32_t threads, bool deterministic, py::array ids,
             py::array distances, std::optional<py::array> stats, const py::object& progress) {
   const MatrixView view = matrix_of(queries, "queries");
   SearchOutput output;
@@ -147,8 +147,12 @@ void search(const Index& self, const py::array& queries, uint32_t k, uint32_t wi
     output.stats = reinterpret_cast<QueryStats*>(
         output_of<uint32_t>(*stats, view.rows, kQueryStatsFields, "stats"));
   }
-  const SearchParams params{
-      .k = k, .width = width, .rerank = rerank, .threads = threads, .deterministic = deterministic};
+  const SearchParams params{.k = k,
+                            .width = width,
+                            .rerank = rerank,
+                            .slack = slack,
+                            .threads = threads,
+                            .deterministic = deterministic};
   run_watched(progress, [&](Monitor& monitor) { self.search(view, params, output, monitor); });
 }
 
@@ -264,8 +268,9 @@ void register_index(py::module_& module) {
       .def("save", &save, arg("path"), arg("progress"))
       .def("to_bytes", &to_bytes)
       .def("set_layout", &set_layout, arg("layout"), arg("threads"), arg("progress"))
-      .def("search", &search, arg("queries"), arg("k"), arg("width"), arg("rerank"), arg("threads"),
-           arg("deterministic"), arg("ids"), arg("distances"), arg("stats"), arg("progress"))
+      .def("search", &search, arg("queries"), arg("k"), arg("width"), arg("rerank"), arg("slack"),
+           arg("threads"), arg("deterministic"), arg("ids"), arg("distances"), arg("stats"),
+           arg("progress"))
       .def("validate", &validate, arg("progress"))
       .def("tuning", &tuning)
       .def("set_tuning", &set_tuning, arg("rows"))

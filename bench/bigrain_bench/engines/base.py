@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 F32: TypeAlias = NDArray[np.float32]
 I64: TypeAlias = NDArray[np.int64]
 # What is varied from point to point of a curve, such as {"width": 64}.
-Setting: TypeAlias = Mapping[str, int]
+Setting: TypeAlias = Mapping[str, Any]
 
 # Build parameters by name.
 Params: TypeAlias = dict[str, Any]

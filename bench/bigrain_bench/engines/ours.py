@@ -18,6 +18,10 @@ OWN = ("ids", "metric", "threads", "progress")
 # or fewer than the width they may be.
 RERANKED = (10, 14, 18, 24, 32, 48, 64, 96)
 MOST_APART = 6
+# After the settings of a width, searches that end by distance: slack, and a window so many times as
+# wide, which only the hardest queries fill.
+SLACK = {16: 0.02, 24: 0.03, 32: 0.04, 48: 0.05, 64: 0.06, 96: 0.08, 128: 0.1, 192: 0.13, 256: 0.16}
+WIDER = 4
 
 
 class Bigrain(Engine):
@@ -39,6 +43,7 @@ class Bigrain(Engine):
     def build(self, base: F32, metric: str, threads: int) -> None:
         params = dict(self.params)
         self.rerank = params.pop("rerank")
+        self.metric = metric
         self.index = self.library.Index.build(base, metric=metric, threads=threads, **params)
 
     def search(self, queries: F32, k: int, setting: Setting, threads: int) -> I64:
@@ -55,6 +60,10 @@ class Bigrain(Engine):
             for rerank in (k * tenths // 10 for tenths in RERANKED):
                 if rerank <= width * MOST_APART and width <= rerank * MOST_APART:
                     found.append({"width": width, "rerank": rerank})
+            if self.metric != "ip" and (slack := SLACK.get(width)):
+                early = {"width": WIDER * max(width, k), "slack": slack}
+                found.append(early)
+                found += [{**early, "rerank": k * tenths // 10} for tenths in RERANKED[:5]]
         return found
 
     def index_bytes(self) -> int:

@@ -14,6 +14,8 @@ from bigrain_bench.engines.ours import Bigrain
 RERANKED = (12, 16, 24, 36)
 # ... and how many times more or fewer than the width they may be.
 MOST_APART = 4
+# Searches that end by distance, within the wider windows (see `Index.search`).
+SLACK, SLACK_FROM = (0.0, 0.02, 0.035, 0.05, 0.07, 0.1, 0.14), 32
 
 
 class BigrainDisk(DiskEngine, Bigrain):
@@ -47,6 +49,8 @@ class BigrainDisk(DiskEngine, Bigrain):
             for rerank in (k * tenths // 10 for tenths in RERANKED):
                 if rerank <= width * MOST_APART and width <= rerank * MOST_APART:
                     found.append({"width": width, "rerank": rerank})
+            if self.index.metric != "ip" and width >= SLACK_FROM:
+                found += [{"width": width, "slack": slack} for slack in SLACK]
         return found
 
     def search(self, queries: F32, k: int, setting: Setting, threads: int) -> I64:

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 
@@ -68,8 +69,11 @@ enum class Layout : uint8_t {
 
 struct SearchParams {
   uint32_t k = kDefaultK;
-  uint32_t width = 0;    // W, the window that must be expanded; 0: max(kDefaultWidth, k)
-  uint32_t rerank = 0;   // C, candidates scored with full vectors; 0: see default_rerank
+  uint32_t width = 0;   // W, the window that must be expanded; 0: max(kDefaultWidth, k)
+  uint32_t rerank = 0;  // C, candidates scored with full vectors; 0: see default_rerank
+  // A walk also ends once the next candidate is farther than the k-th nearest found times 1 + slack
+  // (Euclidean distances, of normalised vectors under cosine). Infinity: it does not. Not for ip.
+  float slack = std::numeric_limits<float>::infinity();
   uint32_t threads = 0;  // 0: every usable core
   // With rows on disk: take them in the order in which they were asked for, not in that of their
   // arrival, so that answers do not depend on the device.

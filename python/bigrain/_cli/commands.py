@@ -114,6 +114,7 @@ def search(args: argparse.Namespace) -> int:
             width=args.width,
             recall=args.recall,
             rerank=args.rerank,
+            slack=args.slack,
             threads=args.threads,
             progress=report,
         )
