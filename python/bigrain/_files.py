@@ -25,3 +25,10 @@ def replace_file(path: Path, write: Callable[[Any], None]) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def discard_partial(folder: Path, name: str = "") -> None:
+    """Remove what killed writers left of files of `folder` whose names begin with `name`."""
+    for part in folder.glob("*.part"):
+        if part.name.startswith(name):
+            part.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import distributed as dist
 
-from bigrain._files import replace_file
+from bigrain._files import discard_partial, replace_file
 from bigrain.eval.collections import StrPath
 
 
@@ -62,7 +62,10 @@ class Checkpoint:
 
     def restore(self) -> None:
         """Take up the file, if there is one; a ValueError says if it is of another run."""
-        if self.path is None or not self.path.exists():
+        if self.path is None:
+            return
+        discard_partial(self.path.parent, self.path.name + ".")
+        if not self.path.exists():
             return
         # Not weights_only: samplers' and callbacks' states may hold arrays. It is the user's file.
         content = torch.load(self.path, map_location="cpu", weights_only=False)

@@ -28,7 +28,7 @@ import numpy as np
 
 import bigrain
 from bigrain._checks import require, require_choice
-from bigrain._files import replace_file
+from bigrain._files import discard_partial, replace_file
 from bigrain.eval.baselines import BM25, Exact
 from bigrain.eval.collections import duplicate_groups
 from bigrain.train import _negatives_file as files
@@ -216,8 +216,7 @@ class AnceRefresher:
             for version, path in files.versions_in(self._folder).items():
                 if version > self._version:
                     path.unlink()
-            for path in self._folder.glob("*.part"):
-                path.unlink()
+            discard_partial(self._folder)
             content = json.dumps(_texts(state)).encode()
             replace_file(self._folder / "texts.json", lambda file: file.write(content))
 

@@ -134,8 +134,7 @@ def fit(
     """
     for name, value in (("steps", steps), ("batch_size", batch_size), ("every", every)):
         require(value >= 1, name, "1 or more", value)
-    fine = 0 <= warmup < 1 and lr > 0
-    require(fine, "warmup, lr", "0 to 1 and above 0", f"{warmup} and {lr}")
+    require(0 <= warmup < 1 and lr > 0, "warmup, lr", "0 to 1 and above 0", f"{warmup} and {lr}")
     device, callbacks = torch.device(device), list(callbacks)
     rank, world = (dist.get_rank(group), dist.get_world_size(group)) if group else (0, 1)
     if sampler is None:
