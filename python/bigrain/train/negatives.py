@@ -185,8 +185,7 @@ class AnceRefresher:
         self._version, self._ids = int(state["version"]), state["ids"]
 
     def _refresh(self, state: Any) -> None:
-        found = find_negatives(_bare(state), _texts(state), self._options, state.step)
-        self._take(state, found)
+        self._take(state, find_negatives(_bare(state), _texts(state), self._options, state.step))
 
     def _look(self, state: Any) -> None:
         """Take the newest negatives that a child has finished for these queries."""

@@ -178,8 +178,7 @@ class AnceCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
 
     def __init__(self, refresher: Any, encoder: Any, columns: LiveColumns) -> None:
         self.refresher, self.columns = refresher, columns
-        none: Any = None
-        self.state = State(encoder, columns.data, none, 0)
+        self.state = State(encoder, columns.data, None, 0)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Take the first negatives, or those of the checkpoint that training goes on from."""

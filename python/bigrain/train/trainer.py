@@ -52,14 +52,14 @@ class State:
     Attributes:
         encoder: the module that is trained.
         data: replaceable between steps, by as many rows of other negatives or scores.
-        optimizer: AdamW.
+        optimizer: AdamW; None under another library's trainer.
         step, steps: done so far, and in all.
         losses: one per step done, over all ranks.
     """
 
     encoder: Any
     data: TrainingSet
-    optimizer: torch.optim.Optimizer
+    optimizer: Any
     steps: int
     step: int = 0
     losses: list[float] = dataclasses.field(default_factory=list)
