@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,18 @@ from hypothesis import strategies as st
 import bigrain
 from bigrain import CurvePoint, Index, _curve, _sample, _tune
 
-# Measured settings: width, rerank, recall, cost.
+# Measured settings: width, rerank, slack, recall, cost.
 SETTINGS = st.lists(
     st.tuples(
-        st.integers(1, 2**20), st.integers(10, 2**20), st.floats(0, 1, width=32), st.floats(0, 1e9)
+        st.integers(1, 2**20),
+        st.integers(10, 2**20),
+        st.floats(0.015625, 1, width=32) | st.just(math.inf),
+        st.floats(0, 1, width=32),
+        st.floats(0, 1e9),
     ),
     min_size=1,
     max_size=30,
-    unique_by=lambda setting: setting[:2],
+    unique_by=lambda setting: setting[:3],
 )
 
 
@@ -42,7 +47,7 @@ def words() -> tuple[Index, npt.NDArray[Any]]:
 
 @given(SETTINGS)
 def test_front_keeps_what_nothing_cheaper_reaches(settings: list[Any]) -> None:
-    rows = [(10, width, rerank, recall) for width, rerank, recall, _ in settings]
+    rows = [(10, width, rerank, recall, slack) for width, rerank, slack, recall, _ in settings]
     costs = [cost for *_, cost in settings]
     kept = _curve.front(rows, costs)
     recalls = [row[3] for row in kept]
@@ -54,59 +59,84 @@ def test_front_keeps_what_nothing_cheaper_reaches(settings: list[Any]) -> None:
 
 @given(SETTINGS, st.floats(0.001, 1))
 def test_setting_for_stays_between_its_neighbours(settings: list[Any], wanted: float) -> None:
-    rows = [(10, width, rerank, recall) for width, rerank, recall, _ in settings]
+    rows = [(10, width, rerank, recall, slack) for width, rerank, slack, recall, _ in settings]
     curve = sorted(_curve.front(rows, [cost for *_, cost in settings]))
     best = max(row[3] for row in curve)
     if np.float32(wanted) > best:
         with pytest.raises(ValueError, match="curve ends"):
             _curve.setting_for(curve, 10, wanted)
         return
-    width, rerank = _curve.setting_for(curve, 10, wanted)
+    width, rerank, slack = _curve.setting_for(curve, 10, wanted)
     enough = [row for row in curve if row[3] >= np.float32(wanted)]
     above = min(enough, key=lambda row: row[3])
-    assert width <= above[1] or rerank <= above[2]
+    assert width <= above[1] or rerank <= above[2] or slack <= above[4]
+    assert slack >= 0.01
     assert 1 <= width <= 2**20
     assert 10 <= rerank <= 2**20
     if wanted == above[3]:
-        assert (width, rerank) == above[1:3]
+        assert (width, rerank, slack) == (*above[1:3], above[4])
 
 
 def test_curves_of_files_without_reranks_work() -> None:
-    rows = [(10, 20, 0, 0.9), (10, 40, 0, 0.96), (10, 90, 0, 0.99)]
-    assert _curve.setting_for(rows, 10, 0.96) == (40, 0)
-    assert _curve.setting_for(rows, 5, 0.5) == (20, 0)
-    width, rerank = _curve.setting_for(rows, 10, 0.93)
+    inf = math.inf
+    rows = [(10, 20, 0, 0.9, inf), (10, 40, 0, 0.96, inf), (10, 90, 0, 0.99, inf)]
+    assert _curve.setting_for(rows, 10, 0.96) == (40, 0, inf)
+    assert _curve.setting_for(rows, 5, 0.5) == (20, 0, inf)
+    width, rerank, slack = _curve.setting_for(rows, 10, 0.93)
     assert 20 < width < 40
     assert rerank == 0
-    mixed = [(10, 20, 0, 0.9), (10, 40, 12, 0.96)]
-    assert _curve.setting_for(mixed, 10, 0.93) == (40, 12)
+    assert slack == inf
+    mixed = [(10, 20, 0, 0.9, inf), (10, 40, 12, 0.96, inf)]
+    assert _curve.setting_for(mixed, 10, 0.93) == (40, 12, inf)
+    early = [(10, 20, 12, 0.9, 0.02), (10, 40, 12, 0.96, 0.08)]
+    assert _curve.setting_for(early, 10, 0.93) == (29, 12, pytest.approx(0.04))
 
 
 def test_walk_follows_the_cheaper_of_two_ways() -> None:
     """A made-up law in which candidates are the limit: the walk must not widen instead."""
 
-    def measure(setting: tuple[int, int]) -> _tune.Measure:
-        width, rerank = setting
+    def measure(setting: _curve.Setting) -> _tune.Measure:
+        width, rerank, _ = setting
         recall = (1 - 1 / (1 + width)) * (1 - 4 / (4 + rerank))
         return _tune.Measure(recall, 0.001, 30.0 * width + rerank)
 
-    measured = _tune.walk(measure, 10, 100_000, 0.95)
+    measured = _tune.walk(measure, 10, 100_000, 0.95, math.inf)
     assert len(measured) <= 80
-    rows = [(10, *setting, m.promised) for setting, m in measured.items()]
+    rows = [(10, w, c, m.promised, slack) for (w, c, slack), m in measured.items()]
     kept = _curve.front(rows, [m.cost for m in measured.values()])
-    _, width, rerank, _ = next(row for row in kept if row[3] >= 0.95)
+    _, width, rerank, _, _ = next(row for row in kept if row[3] >= 0.95)
     cheapest = min(
         30.0 * w + c
         for w in range(1, 400)
         for c in range(10, 2000)
-        if measure((w, c)).promised >= 0.95
+        if measure((w, c, math.inf)).promised >= 0.95
     )
     assert 30.0 * width + rerank <= 1.1 * cheapest
 
 
 def test_walk_ends_on_a_plateau() -> None:
-    flat = _tune.walk(lambda setting: _tune.Measure(0.5, 0.0, float(sum(setting))), 10, 10**6, 0.9)
-    assert len(flat) < 60
+    def measure(setting: _curve.Setting) -> _tune.Measure:
+        return _tune.Measure(0.5, 0.0, float(sum(setting[:2])) * (1 + setting[2]))
+
+    assert len(_tune.walk(measure, 10, 10**6, 0.9, 0.01)) < 100
+
+
+def test_walk_finds_what_distance_saves() -> None:
+    """A made-up law of easy and hard queries, in which slack finds as much for a third less."""
+
+    def measure(setting: _curve.Setting) -> _tune.Measure:
+        width, rerank, slack = setting
+        spent = [min(width, 2000 * min(slack, 1.0) * hard) for hard in (0.32, 1.0, 3.2)]
+        missed = [hard / (hard + some) for hard, some in zip((0.2, 2, 20), spent, strict=True)]
+        recall = (1 - float(np.mean(missed))) * (1 - 0.2 / rerank)
+        return _tune.Measure(recall, 0.0, 30.0 * float(np.mean(spent)) + rerank)
+
+    def cheapest(slack: float) -> float:
+        measured = _tune.walk(measure, 10, 100_000, 0.95, slack)
+        assert len(measured) < 200
+        return min(m.cost for m in measured.values() if m.promised >= 0.95)
+
+    assert cheapest(0.01) < 0.8 * cheapest(math.inf)
 
 
 @pytest.mark.parametrize("k", [1, 10, 50])
@@ -140,11 +170,11 @@ def test_short_codes_are_given_candidates(words: Any, tmp_path: Path) -> None:
     report = index.tune(asked[:500], recall=0.95)
     assert report.reached
     assert report.rerank > 18  # the default for k = 10, which full codes need no more than
-    assert CurvePoint(report.width, report.rerank, report.recall) in report.curve
+    assert CurvePoint(report.width, report.rerank, report.recall, report.slack) in report.curve
     assert report == index.tune(asked[:500], recall=0.95, threads=2)
     by_recall = index.search(asked, recall=0.95)
     index.save(tmp_path / "x")
-    assert Index.describe(tmp_path / "x")["format"] == "1.2"
+    assert Index.describe(tmp_path / "x")["format"] == "1.4"
     for copy in (Index.open(tmp_path / "x"), pickle.loads(pickle.dumps(index))):
         assert copy._core.tuning() == index._core.tuning()
         assert_same(copy.search(asked, recall=0.95), by_recall)

@@ -15,7 +15,7 @@ SUFFIXES = {".cpp", ".h", ".py", ".pyi", ".cmake", ".txt"}
 WARN, FAIL, FAIL_TEST, WIDTH = 400, 600, 800, 100
 # Lines in all, and in Python packages lines of code: without blanks, comments and docstrings.
 TOTALS = {"python/bindings": 1100, "python/bigrain": 11600}
-CODE = {"python/bigrain/train": 3000}
+CODE = {"python/bigrain/train": 2600}
 LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
 
 

@@ -177,13 +177,8 @@ void check_signs(const IndexParts& parts) {
 }
 
 void check_tuning(const IndexParts& parts) {
-  const auto in_range = [](const TunePoint& point) {
-    return point.k >= kMinK && point.k <= kMaxK && point.width >= kMinWidth &&
-           point.width <= kMaxWidth && point.recall >= 0.0f && point.recall <= 1.0f &&
-           point.rerank <= kMaxWidth;
-  };
   for (size_t i = 0; i < parts.tuning.size(); ++i) {
-    if (!in_range(parts.tuning[i])) {
+    if (!parts.tuning[i].in_range(parts.meta.metric)) {
       fail(SectionKind::tuning, "point " + std::to_string(i) + " is out of range");
     }
     if (i > 0 && !ascending(parts.tuning[i - 1], parts.tuning[i])) {

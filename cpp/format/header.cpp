@@ -129,6 +129,7 @@ Layout expected_layout(const RawHeader& raw, const IndexMeta& meta) {
   }
   OptionalCounts counts;
   counts.nodes = raw.minor >= kMinorNodes;
+  counts.slack = raw.minor >= kMinorSlack;
   counts.ids = (raw.flags & kFlagIds) != 0;
   for (const RawSection& section : std::span(raw.sections, raw.section_count)) {
     const auto kind = static_cast<SectionKind>(section.kind);
@@ -136,6 +137,10 @@ Layout expected_layout(const RawHeader& raw, const IndexMeta& meta) {
     if (kind == SectionKind::hot) counts.hot = section.count;
     if (kind == SectionKind::tuning) counts.tune_points = section.count;
     if (kind == SectionKind::trials) counts.trials = section.count;
+  }
+  if (counts.slack && counts.tune_points == 0) {
+    throw Error::corrupt(
+        "header: version 1.4 without the recall curve that makes it more than 1.3");
   }
   check_count(SectionKind::tuning, counts.tune_points, kMaxTunePoints);
   check_count(SectionKind::trials, counts.trials, kMaxTrials);

@@ -20,15 +20,16 @@ static_assert(std::endian::native == std::endian::little, "files are little-endi
 
 // A first byte above 127, so that no text file begins like this.
 inline constexpr std::array<uint8_t, 8> kMagic = {0x89, 'B', 'I', 'G', 'R', 'A', 'I', 'N'};
-inline constexpr uint16_t kMajor = 1, kMinor = 3;
+inline constexpr uint16_t kMajor = 1, kMinor = 4;
 // Flags.
 inline constexpr uint32_t kFlagIds = 1;      // records hold external ids; since 1.2
 inline constexpr uint32_t kFlagPqGiven = 2;  // IndexMeta::pq_given; since 1.3
 // Since this minor version points lie in records (format/nodes.h), not in arrays.
 inline constexpr uint16_t kMinorNodes = 2;
 // Files say the least version that reads them.
-inline constexpr uint16_t kMinorPqGiven = 3;
-constexpr uint16_t minor_of(const IndexMeta& meta) {
+inline constexpr uint16_t kMinorPqGiven = 3, kMinorSlack = 4;
+constexpr uint16_t minor_of(const IndexMeta& meta, bool has_slack) {
+  if (has_slack) return kMinorSlack;
   return meta.pq_given ? kMinorPqGiven : kMinorNodes;
 }
 inline constexpr uint32_t kEndianMarker = 0x01020304;

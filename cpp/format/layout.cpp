@@ -93,7 +93,8 @@ Layout compute_layout(const IndexMeta& meta, const OptionalCounts& counts) {
   append(SectionKind::signs, 1, projected ? 0 : signs_bytes(meta.dim));
   append(SectionKind::scales, sizeof(float), projected ? meta.dim : 0);
   append(SectionKind::projection, code_stride(meta.dim), projected ? meta.code_dim : 0);
-  append(SectionKind::tuning, sizeof(TunePoint), counts.tune_points);
+  append(SectionKind::tuning, counts.slack ? sizeof(TunePoint) : kPlainTuneBytes,
+         counts.tune_points);
   append(SectionKind::trials, sizeof(CodeDimTrial), counts.trials);
   append(SectionKind::pq_rotation, sizeof(float), multiply(meta.dim, meta.pq_dim));
   append(SectionKind::pq_codebooks, sizeof(float), multiply(kPqCentroids, meta.pq_dim));

@@ -15,6 +15,7 @@ inline constexpr uint64_t kHeaderBytes = 4'096;
 inline constexpr uint64_t kAlignment = 4'096;  // a page, and a sector of every disk
 inline constexpr uint32_t kMaxSections = 32;
 inline constexpr uint64_t kMaxTunePoints = 4'096;
+inline constexpr size_t kPlainTuneBytes = 16;  // of a TunePoint without its last field, slack
 inline constexpr uint64_t kMaxTrials = 64;
 inline constexpr size_t kCodeConstantBytes = 8;  // float32 scale and bias, a record's end
 
@@ -54,6 +55,7 @@ struct OptionalCounts {
   bool nodes = true;  // points as records in pages; false: as arrays, before format 1.2
   uint64_t hot = 0;
   uint64_t tune_points = 0;
+  bool slack = false;  // tune points have it; false: before format 1.4
   uint64_t trials = 0;
 };
 

@@ -4,9 +4,11 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <tuple>
 #include <vector>
 
+#include "bigrain/params.h"
 #include "bigrain/types.h"
 #include "util/buffer.h"
 
@@ -17,12 +19,20 @@ struct TunePoint {
   uint32_t k;
   uint32_t width;
   float recall;
-  uint32_t rerank = 0;  // 0: default_rerank(k, width)
+  uint32_t rerank = 0;                                   // 0: default_rerank(k, width)
+  float slack = std::numeric_limits<float>::infinity();  // SearchParams::slack
+
+  // Under inner product there is no slack.
+  bool in_range(Metric metric) const {
+    const bool fits = metric != Metric::ip || slack == std::numeric_limits<float>::infinity();
+    return fits && k >= kMinK && k <= kMaxK && width >= kMinWidth && width <= kMaxWidth &&
+           recall >= 0 && recall <= 1 && rerank <= kMaxWidth && slack >= 0;
+  }
 };
-static_assert(sizeof(TunePoint) == 16);
+static_assert(sizeof(TunePoint) == 20);
 // The order of a curve's points, without repetition.
 inline bool ascending(const TunePoint& a, const TunePoint& b) {
-  return std::tie(a.k, a.width, a.rerank) < std::tie(b.k, b.width, b.rerank);
+  return std::tie(a.k, a.width, a.rerank, a.slack) < std::tie(b.k, b.width, b.rerank, b.slack);
 }
 
 // Codes, then float32 scale and bias in the last 8 bytes; whole cache lines.
@@ -85,7 +95,7 @@ struct IndexParts {
   // Derived, in no file: the fast layout (quant/neighbour_blocks.h), or empty, and its unit.
   Buffer blocks;
   float block_unit = 1;
-  std::vector<TunePoint> tuning;     // sorted by (k, width, rerank)
+  std::vector<TunePoint> tuning;     // sorted by (k, width, rerank, slack)
   std::vector<CodeDimTrial> trials;  // sorted by code_dim; empty where none was made
 
   bool is_projected() const { return meta.code_dim != meta.dim; }

@@ -144,6 +144,7 @@ class SectionReader {
     const uint32_t crc = records ? read_records(section)
                          : kept  ? read_array(section, allocate(parts_, section))
                                  : pass_over(section);
+    if (kept && section.kind == SectionKind::tuning) spread(section);
     // What stays in memory when pages do not will not be looked at again.
     if (verify_ == Verify::off || (verify_ == Verify::header && keep_.everything())) return;
     if (crc != expected_crc) fail(section.kind, "the checksum is wrong");
@@ -163,6 +164,17 @@ class SectionReader {
   bool wants_records(SectionKind kind) const {
     if (kind == SectionKind::fulls) return keep_.vectors;
     return keep_.graph || keep_.ids || (shape_.coupled && keep_.vectors);
+  }
+
+  // Points of files before 1.4 have no slack.
+  void spread(const Section& section) {
+    if (section.element_size == sizeof(TunePoint)) return;
+    const auto* packed = reinterpret_cast<const std::byte*>(parts_.tuning.data());
+    for (size_t i = section.count; i-- > 0;) {
+      TunePoint point{};
+      std::memcpy(static_cast<void*>(&point), packed + i * kPlainTuneBytes, kPlainTuneBytes);
+      parts_.tuning[i] = point;
+    }
   }
 
   uint32_t read_array(const Section& section, std::byte* to) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // An index in memory becomes a file in one pass over the memory.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "bigrain/error.h"
@@ -25,8 +26,6 @@ std::span<const std::byte> bytes_of(const IndexParts& parts, SectionKind kind) {
       return span(parts.mean);
     case SectionKind::signs:
       return span(parts.signs);
-    case SectionKind::tuning:
-      return std::as_bytes(std::span(parts.tuning));
     case SectionKind::scales:
       return span(parts.scales);
     case SectionKind::projection:
@@ -47,6 +46,7 @@ std::span<const std::byte> bytes_of(const IndexParts& parts, SectionKind kind) {
     case SectionKind::nodes:
     case SectionKind::fulls:
     case SectionKind::sums:
+    case SectionKind::tuning:  // with or without slack
       break;
   }
   return {};
@@ -54,7 +54,13 @@ std::span<const std::byte> bytes_of(const IndexParts& parts, SectionKind kind) {
 
 // Whether bytes_of() knows the section.
 bool is_array(SectionKind kind) {
-  return kind != SectionKind::nodes && kind != SectionKind::fulls && kind != SectionKind::sums;
+  return kind != SectionKind::nodes && kind != SectionKind::fulls && kind != SectionKind::sums &&
+         kind != SectionKind::tuning;
+}
+
+bool has_slack(const IndexParts& parts) {
+  return std::any_of(parts.tuning.begin(), parts.tuning.end(),
+                     [](const TunePoint& point) { return std::isfinite(point.slack); });
 }
 
 void check_size(const char* name, uint64_t found, uint64_t expected) {
@@ -74,6 +80,7 @@ Layout checked_layout(const IndexParts& parts) {
   OptionalCounts counts{.ids = parts.ids.size() > 0,
                         .hot = parts.hot.size() / sizeof(uint32_t),
                         .tune_points = parts.tuning.size(),
+                        .slack = has_slack(parts),
                         .trials = parts.trials.size()};
   const Layout layout = compute_layout(parts.meta, counts);
   for (const Section& section : layout.sections) {
@@ -122,6 +129,14 @@ void append_pq_codes(FileWriter& writer, const IndexParts& parts, const PqEncode
   }
 }
 
+void append_tuning(FileWriter& writer, const IndexParts& parts, size_t bytes_each) {
+  std::vector<std::byte> points(parts.tuning.size() * bytes_each);
+  for (size_t i = 0; i < parts.tuning.size(); ++i) {
+    std::memcpy(points.data() + i * bytes_each, &parts.tuning[i], bytes_each);
+  }
+  writer.append(SectionKind::tuning, points);
+}
+
 void write_all(const IndexParts& parts, const PqEncoder& encode, const Header& header,
                const Sink& sink, Monitor& monitor) {
   monitor.start(header.layout.payload);
@@ -134,6 +149,8 @@ void write_all(const IndexParts& parts, const PqEncoder& encode, const Header& h
       append_records(writer, section.kind, shape.fulls, shape, parts, &pack_fulls);
     } else if (section.kind == SectionKind::pq_codes && parts.pq_codes.size() == 0) {
       append_pq_codes(writer, parts, encode);
+    } else if (section.kind == SectionKind::tuning) {
+      append_tuning(writer, parts, section.element_size);
     } else if (section.kind != SectionKind::sums) {
       writer.append(section.kind, bytes_of(parts, section.kind));
     }
@@ -144,7 +161,7 @@ void write_all(const IndexParts& parts, const PqEncoder& encode, const Header& h
 Header header_of(const IndexParts& parts) {
   Header header;
   header.meta = parts.meta;
-  header.minor = minor_of(parts.meta);
+  header.minor = minor_of(parts.meta, has_slack(parts));
   header.has_ids = parts.ids.size() > 0;
   header.layout = checked_layout(parts);
   return header;

@@ -45,7 +45,9 @@ int main(int count, char** arguments) {
     Monitor monitor;
     const int64_t* ids = shape.ids ? parts.ids.as<int64_t>().data() : nullptr;
     Index index = Index::build(vectors, ids, params, monitor);
-    index.set_tuning({{.k = 5, .width = 10, .recall = 0.9f, .rerank = 12}});
+    TunePoint point{.k = 5, .width = 10, .recall = 0.9f, .rerank = 12};
+    if (number % 2 == 1 && shape.metric != Metric::ip) point.slack = 0.1f;
+    index.set_tuning({point});
     index.save(std::string(arguments[1]) + "/index-" + std::to_string(number++), monitor);
   }
   return 0;

@@ -50,13 +50,10 @@ std::span<const TunePoint> Index::tuning() const { return parts_->tuning; }
 void Index::set_tuning(std::vector<TunePoint> points) {
   for (size_t i = 0; i < points.size(); ++i) {
     const TunePoint& point = points[i];
-    const bool in_range = point.k >= kMinK && point.k <= kMaxK && point.width >= kMinWidth &&
-                          point.width <= kMaxWidth && point.recall >= 0 && point.recall <= 1 &&
-                          point.rerank <= kMaxWidth;
-    if (!in_range || (i > 0 && !ascending(points[i - 1], point))) {
+    if (!point.in_range(parts_->meta.metric) || (i > 0 && !ascending(points[i - 1], point))) {
       throw Error::invalid("tuning: point " + std::to_string(i) +
-                           " is out of range or order; expected ascending (k, width, rerank) "
-                           "and recall from 0 to 1");
+                           " is out of range or order; expected ascending (k, width, rerank, "
+                           "slack) and recall from 0 to 1");
     }
   }
   parts_->tuning = std::move(points);

@@ -55,16 +55,19 @@ class Turns {
     end_ = end;
     busy_ = 0;
     for (uint32_t i = 0; i < walks_.size(); ++i) start_next(i, reader);
+    reader.send();
     while (busy_ > 0) {
       poll_();
-      reader.send();
       for (const uint32_t slot : reader.wait()) {
         const uint32_t i = reader.owner(slot);
         walks_[i].walk.arrive(slot, reader);
-        if (!walks_[i].walk.is_finished()) continue;
-        finish(i);
-        --busy_;
-        start_next(i, reader);
+        if (walks_[i].walk.is_finished()) {
+          finish(i);
+          --busy_;
+          start_next(i, reader);
+        }
+        // At once: sent together, they left the device with half as much to do (bench/LOG.md).
+        reader.send();
       }
     }
   }

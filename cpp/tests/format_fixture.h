@@ -40,6 +40,7 @@ struct Shape {
   uint32_t pq_bytes = 0, pq_dim = 0;
   uint32_t hot = 0;
   bool pq_given = false;
+  bool slack = false;
 
   uint32_t dim_of_codes() const { return code_dim == 0 ? dim : code_dim; }
 };
@@ -152,6 +153,7 @@ inline IndexParts random_parts(const Shape& shape, uint64_t seed = 1) {
   for (uint32_t i = 0; i < shape.tune_points; ++i) {
     parts.tuning.push_back(
         {.k = 1 + i / 2 * 9, .width = 16u << i, .recall = 0.125f * static_cast<float>(i % 8)});
+    if (shape.slack && i % 2 == 1) parts.tuning.back().slack = 0.03f * static_cast<float>(i);
   }
   if (shape.pq_bytes != 0) fill_pq(shape, parts, random);
   parts.hot = Buffer(shape.hot * sizeof(uint32_t));
@@ -192,6 +194,9 @@ inline std::vector<Shape> corpus(uint64_t count) {
   shapes.push_back({.metric = Metric::cosine, .dtype = Dtype::f16, .dim = 7, .code_dim = 1});
   shapes.push_back({.dim = 24, .count = count, .pq_bytes = 5, .pq_dim = 16, .hot = 20});
   shapes.push_back({.dim = 24, .count = count, .pq_bytes = 5, .pq_dim = 16, .pq_given = true});
+  shapes.push_back({.dim = 9, .count = count, .slack = true});
+  shapes.push_back(
+      {.dim = 24, .count = 20, .pq_bytes = 5, .pq_dim = 16, .pq_given = true, .slack = true});
   shapes.push_back(
       {.dim = 1'100, .count = 30, .degree = 4, .code_dim = 56, .pq_bytes = 8, .pq_dim = 8});
   shapes.push_back({.dim = 1'024, .count = 30, .degree = 4, .ids = false, .code_dim = 56});

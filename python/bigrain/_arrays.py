@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bigrain import _core
+from bigrain._checks import check_shape, require
 
 AnyArray = npt.NDArray[Any]
 
@@ -186,6 +187,25 @@ def _row_message(values: AnyArray, row: int, name: str) -> str:
             f"length above {MAX_SQUARED_NORM:g}); scale the vectors down"
         )
     return _zero_message(name, row)
+
+
+def check_rows(
+    value: Any, name: str, shape: tuple[int | str, ...], least: int, end: int
+) -> npt.NDArray[np.int64]:
+    """Return int64 rows of something: of a shape, as for `check_shape`, from `least` below `end`.
+
+    Raises:
+        TypeError: no integers.
+        ValueError: another shape, or rows out of range.
+    """
+    rows = to_numpy(value, name)
+    if rows.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected int64 rows, found dtype {rows.dtype}")
+    check_shape(rows, name, *shape)
+    low, high = (rows.min(), rows.max()) if rows.size else (least, least)
+    fine = not rows.size or least <= low <= high < end
+    require(fine, name, f"rows {least} to {end - 1}", f"{low} to {high}")
+    return np.ascontiguousarray(rows, np.int64)
 
 
 def as_ids(value: Any, count: int) -> npt.NDArray[np.int64]:

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scalar arguments: types and ranges, with errors that say what was found and what is allowed."""
+"""Arguments: types, ranges and shapes, with errors that say what was found and what is allowed.
+
+A message names the argument, what was expected, what was found and, where it helps, what to do.
+"""
 
 from __future__ import annotations
 
-import math
 import operator
 import os
 from typing import Any, Literal, TypeAlias, cast
@@ -23,6 +25,31 @@ VERIFY_LEVELS = ("full", "header", "off")
 PQ_FROM = 4096
 # build() draws from a 64-bit generator.
 MAX_SEED = 2**64 - 1
+
+
+def require(fine: Any, name: str, expected: str, found: Any, advice: str = "") -> None:
+    """Raise ValueError unless `fine`; `advice` says what to do."""
+    if not fine:
+        raise ValueError(f"{name}: expected {expected}, found {found}{advice and '; ' + advice}")
+
+
+def require_choice(value: Any, name: str, *choices: str) -> None:
+    """Raise ValueError where `value` is none of the choices."""
+    *others, last = map(repr, choices)
+    require(value in choices, name, f"{', '.join(others)} or {last}", repr(value))
+
+
+def check_shape(x: Any, name: str, *shape: int | str) -> None:
+    """Raise ValueError where a tensor or an array has another shape; a name: any length.
+
+    None passes: an argument that was not given has no shape.
+    """
+    if x is None:
+        return
+    fixed = [(want, n) for want, n in zip(shape, x.shape, strict=False) if isinstance(want, int)]
+    fine = len(shape) == len(x.shape) and all(want == n for want, n in fixed)
+    wanted = ", ".join(map(str, shape)) + "," * (len(shape) == 1)
+    require(fine, name, f"shape ({wanted})", tuple(x.shape))
 
 
 def check_integer(value: Any, name: str, least: int, most: int) -> int:
@@ -60,9 +87,7 @@ def check_fraction(value: Any, name: str) -> float:
 
 
 def check_slack(value: Any) -> float:
-    """Return `value` as a float of at least 0; None gives infinity."""
-    if value is None:
-        return math.inf
+    """Return `value` as a float of at least 0."""
     if isinstance(value, bool):
         raise TypeError("slack: expected a number or None, found a bool")
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stored curve from recall to (width, rerank), and how `search(recall=...)` reads it."""
+"""The stored curve from recall to (width, rerank, slack), and how `search(recall=...)` reads it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import numpy as np
 
 from bigrain._results import TuneReport
 
-Row = tuple[int, int, int, float]  # k, width, rerank (0: the default of a search), recall
+# k, width, rerank (0: the default of a search), recall, slack (infinity: none).
+Row = tuple[int, int, int, float, float]
+Setting = tuple[int, int, float]  # width, rerank, slack
 
 
 def front(rows: list[Row], costs: list[float]) -> list[Row]:
@@ -27,8 +29,8 @@ def merge_rows(rows: list[Row], report: TuneReport) -> list[Row]:
     return sorted(kept + [(report.k, *point) for point in report.curve])
 
 
-def setting_for(rows: list[Row], k: int, wanted: float) -> tuple[int, int]:
-    """Return the width and rerank that the stored curve gives for recall@k.
+def setting_for(rows: list[Row], k: int, wanted: float) -> Setting:
+    """Return the setting that the stored curve gives for recall@k.
 
     The curve of a larger k serves a smaller one: its last neighbours are the harder ones. Only
     settings that nothing cheaper beats are stored, so the least recall that suffices is the
@@ -52,21 +54,25 @@ def setting_for(rows: list[Row], k: int, wanted: float) -> tuple[int, int]:
     return _between(curve[max(0, above - 1)], curve[above], wanted)
 
 
-def _between(low: Row, high: Row, wanted: float) -> tuple[int, int]:
+def _between(low: Row, high: Row, wanted: float) -> Setting:
     """Return the setting between two measured ones.
 
-    Recall is taken to rise linearly with the logarithms of width and rerank; the curve is concave
-    there, so that errs to the wide side. Where one of them falls along the curve, or has no number,
-    nothing is known of what lies between.
+    Recall is taken to rise linearly with the logarithms of width, rerank and slack; the curve is
+    concave there, so that errs to the wide side. Where one of them falls along the curve, or has no
+    number, nothing is known of what lies between.
     """
-    _, low_width, low_rerank, low_recall = low
-    _, width, rerank, recall = high
-    known = (low_rerank > 0) == (rerank > 0)
-    if recall <= low_recall or low_width > width or low_rerank > rerank or not known:
-        return width, rerank
+    (_, *lower, low_recall, low_slack), (_, *upper, recall, slack) = low, high
+    pairs = list(zip((*lower, low_slack), (*upper, slack), strict=True))
+    known = all((a > 0) == (b > 0) and math.isfinite(a) == math.isfinite(b) for a, b in pairs)
+    if recall <= low_recall or any(a > b for a, b in pairs) or not known:
+        return high[1], high[2], slack
     share = max(0.0, (wanted - low_recall) / (recall - low_recall))
-    return _geometric(low_width, width, share), _geometric(low_rerank, rerank, share)
+    width, rerank, early = (_geometric(a, b, share) for a, b in pairs)
+    return math.ceil(width), math.ceil(rerank), early
 
 
-def _geometric(low: int, high: int, share: float) -> int:
-    return min(high, math.ceil(low * (high / low) ** share)) if low else high
+def _geometric(low: float, high: float, share: float) -> float:
+    if low == high or not low:
+        return high
+    between: float = low * (high / low) ** share
+    return min(float(high), between)

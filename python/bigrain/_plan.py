@@ -175,6 +175,6 @@ def _residency(core: _core.Index) -> Residency:
 
 def _curves(core: _core.Index) -> tuple[TunedCurve, ...]:
     recalls: dict[int, list[float]] = {}
-    for k, _, _, recall in core.tuning():
+    for k, _, _, recall, _ in core.tuning():
         recalls.setdefault(k, []).append(recall)
     return tuple(TunedCurve(k, len(all_), min(all_), max(all_)) for k, all_ in recalls.items())

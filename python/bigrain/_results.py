@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -76,27 +77,32 @@ class DetailedResult(SearchResult):
 
 
 class CurvePoint(NamedTuple):
-    """One setting that no cheaper one beats, and the recall that it promises."""
+    """One setting that no cheaper one beats, and the recall that it promises.
+
+    slack: as for `search`; infinity where only `width` ends a search.
+    """
 
     width: int
     rerank: int
     recall: float
+    slack: float = math.inf
 
 
 @dataclass(frozen=True)
 class TuneReport:
     """What `Index.tune` measured.
 
-    k, target: as asked. width, rerank: the cheapest setting that reached the target (or the best
-    tried). recall: the recall@k by distance that it promises: the measured one less `margin`, one
-    standard error of its mean over the queries. reached: recall >= target. queries: how many were
-    asked. curve: the settings measured that no cheaper one beats, by recall.
+    k, target: as asked. width, rerank, slack: the cheapest setting that reached the target (or
+    the best tried). recall: the recall@k by distance that it promises: the measured one less
+    `margin`, one standard error of its mean over the queries. reached: recall >= target. queries:
+    how many were asked. curve: the settings measured that no cheaper one beats, by recall.
     """
 
     k: int
     target: float
     width: int
     rerank: int
+    slack: float
     recall: float
     margin: float
     reached: bool

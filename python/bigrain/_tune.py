@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures the curve from recall to (width, rerank) for `tune`.
+"""Measures the curve from recall to (width, rerank, slack) for `tune`.
 
-Recall has two prices: a wider window finds more (hops and codes), more candidates decided by full
-vectors lose less of what was found (full distances). Steps: from the cheapest setting, try a wider
-window and more candidates, and take the one that gains more recall for its cost, until the target
-is passed; halve the step that passed it; keep what no cheaper setting beats. So the settings
-measured lie along the front, some 30 to 60 searches of the sample instead of a grid of 150. Cost is
-counted, not timed: the same choice on every machine and for every number of threads.
+Recall has three prices: a wider window and a later end by distance find more (hops and codes), more
+candidates decided by full vectors lose less of what was found (full distances). Steps: from the
+cheapest setting, try more of each, and take the one that gains more recall for its cost, until the
+target is passed; halve the step that passed it; keep what no cheaper setting beats. So the settings
+measured lie along the front, some 60 to 120 searches of the sample instead of a grid of 2,000. Cost
+is counted, not timed: the same choice on every machine and for every number of threads.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ import numpy.typing as npt
 
 from bigrain import _core
 from bigrain._arrays import make_output
-from bigrain._curve import front
+from bigrain._curve import Setting, front
 from bigrain._exact import hits_by_distance
 from bigrain._progress import CoreProgress
 from bigrain._results import CurvePoint, SearchResult, SearchStats, TuneReport
 from bigrain._sample import Fold, patched
 
-# A step of width or rerank; with 1.3 the searches doubled and the choice stayed within 3 %.
-STEP = 1.5
+# A step of width or rerank; with 1.3 the searches doubled and the choice stayed within 3 %. Recall
+# answers to slack more sharply.
+STEP, SLACK_STEP = 1.5, 1.25
+# Of slack: less ends searches before k answers are worth having; beyond, only width ends them.
+FIRST_SLACK, MOST_SLACK = 0.01, 1.0
 # The step that passed the target is halved until it is this part of the setting, and so are those
 # that passed the recalls most often asked for: between coarse steps a curve is taken to be lower
 # than it is, by up to 2 points of recall at .90.
@@ -46,8 +49,6 @@ MARGIN_ERRORS = 1.0
 # 2, 7, 13 lines took 20, 35, 60 ns, vectors of 6, 24, 49 lines 164, 140, 245 ns (bench/LOG.md,
 # "cost"): 3 ns a line, and 15 and 110 ns beside.
 LINE_BYTES, LINES_BESIDE_CODE, LINES_BESIDE_VECTOR = 64, 5.0, 37.0
-
-Setting = tuple[int, int]  # width, rerank
 
 
 class Measure(NamedTuple):
@@ -77,18 +78,20 @@ def calibrate(
 
     # At n every point that can be reached is seen.
     most = min(_core.LIMITS["width"][2], max(k, core.meta()["count"]))
-    measured = walk(measure, k, most, target)
+    slack = math.inf if core.meta()["metric"] == "ip" else FIRST_SLACK
+    measured = walk(measure, k, most, target, slack)
     curve = front(
-        [(k, w, c, m.promised) for (w, c), m in measured.items()],
+        [(k, w, c, m.promised, s) for (w, c, s), m in measured.items()],
         [m.cost for m in measured.values()],
     )
-    _, width, rerank, promised = next((row for row in curve if row[3] >= target), curve[-1])
-    chosen = measured[width, rerank]
+    _, width, rerank, promised, slack = next((row for row in curve if row[3] >= target), curve[-1])
+    chosen = measured[width, rerank, slack]
     return TuneReport(
         k=k,
         target=target,
         width=width,
         rerank=rerank,
+        slack=slack,
         recall=promised,
         margin=chosen.recall - promised,
         reached=promised >= target,
@@ -121,9 +124,7 @@ def _measure(
         ids, distances = make_output(None, rows, k, False)
         stats = np.empty((rows, len(SearchStats._fields)), np.uint32)
         with patched(core, fold.patch):
-            core.search(
-                fold.queries, k, *setting, math.inf, threads, False, ids, distances, stats, report
-            )
+            core.search(fold.queries, k, *setting, threads, False, ids, distances, stats, report)
         hits, exist = hits_by_distance(SearchResult(ids, distances), fold.truth)
         shares.append(np.where(exist > 0, hits / np.maximum(exist, 1), 1.0))
         costs.append(stats[:, : len(lines)] @ lines)
@@ -132,8 +133,13 @@ def _measure(
     return Measure(float(share.mean()), error, float(np.concatenate(costs).mean()))
 
 
-def walk(measure: Callable[[Setting], Measure], k: int, most: int, target: float) -> Measured:
-    """Measure settings along the front, narrow to wide, most finely around the recalls wanted."""
+def walk(
+    measure: Callable[[Setting], Measure], k: int, most: int, target: float, slack: float
+) -> Measured:
+    """Measure settings along the front, narrow to wide, most finely around the recalls wanted.
+
+    `slack`: of the first setting; infinity: of all.
+    """
     measured: Measured = {}
 
     def at(setting: Setting) -> Measure:
@@ -141,7 +147,7 @@ def walk(measure: Callable[[Setting], Measure], k: int, most: int, target: float
             measured[setting] = measure(setting)
         return measured[setting]
 
-    here = (max(1, k // FIRST_WIDTH_SHARE), k)
+    here = (max(1, k // FIRST_WIDTH_SHARE), k, slack)
     path = [here]
     while not _ends([at(step) for step in path], here, most, target):
         here = _next(at, here, most)
@@ -154,7 +160,7 @@ def walk(measure: Callable[[Setting], Measure], k: int, most: int, target: float
 
 
 def _ends(path: list[Measure], here: Setting, most: int, target: float) -> bool:
-    if min(here) >= most or path[-1].recall >= 1.0:
+    if min(here[:2]) >= most or path[-1].recall >= 1.0:
         return True
     if path[-1].promised >= max(target, COVERED_RECALL):
         return True
@@ -163,22 +169,35 @@ def _ends(path: list[Measure], here: Setting, most: int, target: float) -> bool:
 
 
 def _next(at: Callable[[Setting], Measure], here: Setting, most: int) -> Setting:
-    """Return the step that gains more recall for its cost; both at once where neither gains."""
-    wider, deeper = (min(most, max(size + 1, int(size * STEP))) for size in here)
-    steps = [step for step in ((wider, here[1]), (here[0], deeper)) if step != here]
+    """Return the step that gains most recall for its cost; all at once where none gains."""
+    width, rerank, slack = here
+    wider, deeper = (min(most, max(size + 1, int(size * STEP))) for size in (width, rerank))
+    later = slack * SLACK_STEP if slack < MOST_SLACK else slack
+    tried = (wider, rerank, slack), (width, deeper, slack), (width, rerank, later)
+    steps = [step for step in tried if step != here]
     now = at(here)
     rates = [(at(step).recall - now.recall) / max(at(step).cost - now.cost, 1e-9) for step in steps]
     if max(rates) <= 0:
-        return wider, deeper
+        return wider, deeper, later
     return steps[int(np.argmax(rates))]
 
 
 def _halve(at: Callable[[Setting], Measure], below: Setting, above: Setting, target: float) -> None:
-    while any(
-        high - low > max(1, RELATIVE_GAP * high) for low, high in zip(below, above, strict=True)
-    ):
-        middle = (below[0] + above[0] + 1) // 2, (below[1] + above[1] + 1) // 2
+    while _apart(below, above):
+        middle = _middle(below, above)
         if at(middle).promised >= target:
             above = middle
         else:
             below = middle
+
+
+def _apart(below: Setting, above: Setting) -> bool:
+    sizes = zip(below[:2], above[:2], strict=True)
+    if any(high - low > max(1, RELATIVE_GAP * high) for low, high in sizes):
+        return True
+    return above[2] < math.inf and above[2] - below[2] > RELATIVE_GAP * above[2]
+
+
+def _middle(below: Setting, above: Setting) -> Setting:
+    width, rerank = ((low + high + 1) // 2 for low, high in zip(below[:2], above[:2], strict=True))
+    return width, rerank, (below[2] + above[2]) / 2

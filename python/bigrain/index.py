@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from typing import Any, Literal, TypeVar, cast, overload
 
@@ -285,8 +286,9 @@ class Index(FileBuilder, GraphTaker, CodesTaker, MultiSearcher):
                 with +inf.
             width: window of the search (L of DiskANN, ef of HNSW), 1 to 2**20: higher is slower
                 and more exact; it may be below k. None: 64, or k if that is more.
-            recall: instead of `width`: the cheapest width and rerank that reached this recall when
-                `tune` ran, plus a margin; unseen queries like those reach it within a point.
+            recall: instead of `width`: the cheapest width, rerank and slack that reached this
+                recall when `tune` ran, plus a margin; unseen queries like those reach it within a
+                point.
             rerank: how many candidates the full vectors decide among, from k, at most: it stops
                 where what codes say of the next rules it out. None: `width`, and at least
                 k + max(8, k / 2), more where codes are shorter than vectors (see `plan`);
@@ -295,7 +297,8 @@ class Index(FileBuilder, GraphTaker, CodesTaker, MultiSearcher):
                 1 + slack times the k-th nearest found (Euclidean distance, under cosine that of
                 normalised vectors; Al-Jazzazi et al., NeurIPS 2025). Hard queries then get a wide
                 window that easy ones do without: .02 to .1 with a `width` two to six times as wide
-                costs less for the same recall. None: only `width` ends it. Not for "ip".
+                costs less for the same recall. None: only `width` ends it; with `recall`, the
+                curve's. Not for "ip".
             threads: 0 means every core this process may use.
             out: (ids, distances) to write to: C-contiguous int64 and float32 of the result's shape.
             stats: also return what each query cost (`DetailedResult.stats`).
@@ -318,10 +321,11 @@ class Index(FileBuilder, GraphTaker, CodesTaker, MultiSearcher):
         """
         core = self._opened()
         k = check_limit(k, "k")
-        window, candidates = self._setting(core, k, width, recall)
+        window, candidates, early = self._setting(core, k, width, recall)
         if rerank is not None:
             candidates = check_integer(rerank, "rerank", k, _core.LIMITS["width"][2])
-        early = check_slack(slack)
+        if slack is not None:
+            early = check_slack(slack)
         threads = check_limit(threads, "threads")
         asked, single = as_queries(queries, self._dim, self._dtype)
         check_values(asked, self._metric, "queries")
@@ -340,15 +344,15 @@ class Index(FileBuilder, GraphTaker, CodesTaker, MultiSearcher):
     @staticmethod
     def _setting(
         core: _core.Index, k: int, width: int | None, recall: float | None
-    ) -> tuple[int, int]:
-        """Return width and rerank; 0 stands for the default."""
+    ) -> _curve.Setting:
+        """Return width, rerank and slack; 0 stands for the default."""
         if width is None and recall is None:
-            return 0, 0
+            return 0, 0, math.inf
         if width is not None and recall is not None:
             raise ValueError("width, recall: pass one of them, not both")
         if recall is not None:
             return _curve.setting_for(core.tuning(), k, check_fraction(recall, "recall"))
-        return check_limit(width, "width"), 0
+        return check_limit(width, "width"), 0, math.inf
 
     def tune(
         self,
@@ -361,7 +365,7 @@ class Index(FileBuilder, GraphTaker, CodesTaker, MultiSearcher):
         seed: int = 0,
         progress: Progress = None,
     ) -> TuneReport:
-        """Find the cheapest width and rerank for `recall`, and keep the curve in the index.
+        """Find the cheapest width, rerank and slack for `recall`; keep the curve in the index.
 
         The curve serves `search(recall=...)` for this k and smaller ones, replaces the one that
         was there for this k, and is saved with the index. Recall is counted by distance against

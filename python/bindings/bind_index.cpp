@@ -27,7 +27,8 @@ namespace bigrain::python {
 
 namespace {
 
-using TuneRow = std::tuple<uint32_t, uint32_t, uint32_t, float>;  // k, width, rerank, recall
+// k, width, rerank, recall, slack
+using TuneRow = std::tuple<uint32_t, uint32_t, uint32_t, float, float>;
 
 Verify verify_of(const std::string& name) {
   if (name == "full") return Verify::full;
@@ -168,7 +169,7 @@ py::dict validate(const Index& self, const py::object& progress) {
 std::vector<TuneRow> tuning(const Index& self) {
   std::vector<TuneRow> rows;
   for (const TunePoint& point : self.tuning()) {
-    rows.emplace_back(point.k, point.width, point.rerank, point.recall);
+    rows.emplace_back(point.k, point.width, point.rerank, point.recall, point.slack);
   }
   return rows;
 }
@@ -176,8 +177,8 @@ std::vector<TuneRow> tuning(const Index& self) {
 void set_tuning(Index& self, const std::vector<TuneRow>& rows) {
   std::vector<TunePoint> points;
   points.reserve(rows.size());
-  for (const auto& [k, width, rerank, recall] : rows) {
-    points.push_back({.k = k, .width = width, .recall = recall, .rerank = rerank});
+  for (const auto& [k, width, rerank, recall, slack] : rows) {
+    points.push_back({.k = k, .width = width, .recall = recall, .rerank = rerank, .slack = slack});
   }
   self.set_tuning(std::move(points));
 }

@@ -90,7 +90,7 @@ def test_json_lines_of_columns_and_of_tevatron(tmp_path: Path) -> None:
         ({"positives": [0, -1]}, "positives: expected rows 0 to 1, found -1 to 0"),
         ({"positives": [0]}, r"positives: expected shape \(2,\)"),
         ({"negatives": [[1], [1]]}, "row 1 has its own positive"),
-        ({"negatives": [1, 0]}, r"negatives: expected shape \(2, 0\)"),
+        ({"negatives": [1, 0]}, r"negatives: expected shape \(2, H\)"),
         ({"negatives": [[1], [-2]]}, "negatives: expected rows -1 to 1"),
         ({"scores": [[1.0], [2.0]]}, r"scores: expected shape \(2, 2\)"),
         ({"scores": [[1, np.nan], [1, 2]]}, "scores: expected finite"),

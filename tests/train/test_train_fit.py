@@ -134,10 +134,12 @@ def test_resume_restores_sampler_callbacks_negatives_and_log(tmp_path: Path) -> 
     files: dict[str, Any] = {"checkpoint": tmp_path / "at", "log": tmp_path / "log", "every": 5}
     with pytest.raises(KeyboardInterrupt):
         train(make_encoder(), data, callbacks=[Spy(18)], **files)
+    (tmp_path / "at.17.part").write_bytes(b"half")  # as a kill in mid-write leaves it
     later = Spy()
     resumed = train(make_encoder(1), data, callbacks=[later], **files)
     assert resumed["losses"] == whole["losses"]
     assert later.seen == [*spy.seen[:16], "start 15", *spy.seen[16:]]
+    assert not list(tmp_path.glob("*.part"))
     lines = [read_log(tmp_path / name) for name in ("whole", "log")]
     for line in (*lines[0], *lines[1]):
         assert line.pop("seconds") >= 0

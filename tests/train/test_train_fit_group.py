@@ -18,6 +18,7 @@ from bigrain.train.data import TrainingSet  # noqa: E402
 from bigrain.train.dist import spawn  # noqa: E402
 from bigrain.train.encoders import StaticEncoder, TinyTransformer  # noqa: E402
 from bigrain.train.losses import contrastive  # noqa: E402
+from bigrain.train.samplers import Shuffled  # noqa: E402
 from bigrain.train.trainer import fit  # noqa: E402
 
 torch.set_num_threads(1)
@@ -54,10 +55,12 @@ class Temperature(torch.nn.Module):
         return contrastive(q, p, n, tau=self.tau, p_ids=p_ids, n_ids=n_ids, group=group)
 
 
-def train(batch: int, wrap: bool = False, log: str | None = None, **more: Any) -> list[float]:
+def train(
+    batch: int, wrap: bool = False, log: str | None = None, kind: Any = StaticEncoder, **more: Any
+) -> list[float]:
     """Losses, then the temperature and a sum over the weights."""
     torch.manual_seed(0)
-    encoder: Any = StaticEncoder(make_tokenizer(), 12)
+    encoder: Any = kind(make_tokenizer(), 12)
     core, loss = encoder, Temperature()
     if torch.distributed.is_initialized():
         more["group"] = torch.distributed.group.WORLD
@@ -97,6 +100,38 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("chunk", [1, 5, 64])
 def test_chunks_equal_one_pass(chunk: int) -> None:
     np.testing.assert_allclose(train(16, chunk=chunk), train(16), rtol=1e-5)
+
+
+class Uneven:
+    """Five rows of sixteen for the first rank, the others for the second."""
+
+    def __iter__(self) -> Any:
+        rank = torch.distributed.get_rank()
+        for rows in Shuffled(64, 16):
+            yield np.split(rows, [5])[rank]
+
+
+class Counted(StaticEncoder):
+    calls = 0
+
+    def forward(self, features: Any) -> Any:
+        Counted.calls += 1
+        return super().forward(features)
+
+
+def wrapped_in_chunks() -> list[list[float]]:
+    plain = train(8, wrap=True, chunk=3)
+    uneven = train(8, wrap=True, chunk=3, sampler=Uneven(), kind=Counted)
+    return [plain, uneven, [Counted.calls]]
+
+
+def test_chunks_under_ddp_equal_one_process() -> None:
+    expected = train(16)
+    first, second = spawn(wrapped_in_chunks, 2)
+    for plain, uneven, _ in (first, second):
+        np.testing.assert_allclose(plain, expected, rtol=2e-5)
+        np.testing.assert_allclose(uneven, expected, rtol=2e-5)
+    assert first[2][0] < second[2][0]  # chunks of the smaller part
 
 
 def test_chunks_replay_dropout() -> None:

@@ -334,7 +334,7 @@ def test_bad_input_is_named() -> None:
     ids = torch.arange(2)
     for change, message in (
         ({"p": p[:2]}, r"p: expected shape \(3, 5\), found \(2, 5\)"),
-        ({"n": n[:, :, :4]}, r"n: expected shape \(3, any, 5\), found \(3, 2, 4\)"),
+        ({"n": n[:, :, :4]}, r"n: expected shape \(3, H, 5\), found \(3, 2, 4\)"),
         ({"p_ids": ids}, r"p_ids: expected shape \(3,\), found \(2,\)"),
         ({"n_ids": ids}, r"n_ids: expected shape \(3, 2\)"),
         ({"log_q": q[:, 0]}, r"log_q: expected shape \(9,\)"),

@@ -55,7 +55,8 @@ def test_metrics_equal_ir_measures() -> None:
     ]
     theirs = {
         (str(m.measure), m.query_id): m.value
-        for m in ir.iter_calc(list(names.values()), judged, run)
+        for measure in names.values()  # one at a time: together, two gains of nDCG get mixed up
+        for m in ir.iter_calc([measure], judged, run)
     }
     assert report.skipped == 2
     for name, measure in names.items():

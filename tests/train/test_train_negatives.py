@@ -216,8 +216,10 @@ def test_torn_and_damaged_files(tmp_path: Path) -> None:
 def test_lies_with_a_good_checksum(tmp_path: Path) -> None:
     path = tmp_path / "n.bin"
     for rows, k in ((2**60, 3), (2**63, 2**32 - 1), (5, 2**31)):
-        head = files.HEADER.pack(files.MAGIC, files.FORMAT, k, rows, 0, 0.0, 0.0, 0.0, 0)
-        path.write_bytes(head + files.zlib.crc32(head).to_bytes(4, "little") + bytes(160))
+        head = files.HEADER.pack(files.MAGIC, files.FORMAT, k, rows, 0, 0.0, 0.0, 0.0)
+        body = bytes(160)
+        crc = files.zlib.crc32(body, files.zlib.crc32(head)).to_bytes(4, "little")
+        path.write_bytes(head + crc + body)
         with pytest.raises(CorruptNegativesError, match="expected format 1 and"):
             read_negatives(path)
     write_negatives(path, some())

@@ -243,14 +243,17 @@ def test_an_encoder_trains_with_it(data: Any, start: Any) -> None:
     [
         ({"loss": "mse"}, "loss: expected 'mcl'"),
         ({"pairs": None}, "pairs: 'mcl' needs them"),
-        ({"pairs": np.array([[0, 900]])}, "pairs: expected rows from 0 and below"),
-        ({"pairs": np.array([[-1, 3]])}, "pairs: expected rows from 0 and below"),
+        ({"pairs": np.array([[0, 900]])}, "pairs.*: expected rows 0 to"),
+        ({"pairs": np.array([[-1, 3]])}, "pairs.*: expected rows 0 to"),
         ({"pairs": np.arange(9)}, r"pairs: expected shape \(n, 2\)"),
         ({"q_emb": np.zeros((5, 3))}, "q_emb: expected shape"),
         ({"d_emb": np.full((300, DIM), np.nan)}, "d_emb"),
         ({"steps": 0}, "steps"),
         ({"batch_size": 901}, "batch_size"),
-        ({"loss": "listnet", "candidates": np.zeros((3, 4), int)}, "candidates: expected 900"),
+        (
+            {"loss": "listnet", "candidates": np.zeros((3, 4), int)},
+            r"candidates: expected shape \(900, c\)",
+        ),
     ],
 )
 def test_bad_input(data: Any, start: Any, arguments: Any, message: str) -> None:

@@ -22,9 +22,8 @@ torch = pytest.importorskip("torch")
 from tiny_encoder import TinyEncoder  # noqa: E402
 
 from bigrain.train._negatives_file import file_of, write_negatives  # noqa: E402
-from bigrain.train._refresh import find_negatives  # noqa: E402
 from bigrain.train.data import TrainingSet  # noqa: E402
-from bigrain.train.negatives import AnceRefresher, Negatives  # noqa: E402
+from bigrain.train.negatives import AnceRefresher, Negatives, find_negatives  # noqa: E402
 
 WORDS = [f"w{i}" for i in range(30)]
 PATIENCE = 300.0  # seconds for a child to end
@@ -219,8 +218,6 @@ def test_an_orphan_writes_nothing(tmp_path: Path) -> None:
     refresher.on_start(state)
     job = {
         "encoder": ["tiny_encoder", "TinyEncoder"],
-        "checkpoint": str(tmp_path / "checkpoint"),
-        "folder": str(tmp_path),
         "version": 1,
         "parent": 1 if os.getpid() != 1 else 2,  # not the process that starts it
         "options": refresher._options,
@@ -228,7 +225,7 @@ def test_an_orphan_writes_nothing(tmp_path: Path) -> None:
     TinyEncoder().save(tmp_path / "checkpoint")
     (tmp_path / "job.json").write_text(json.dumps(job))
     done = subprocess.run(
-        [sys.executable, "-m", "bigrain.train._refresh", str(tmp_path / "job.json")],
+        [sys.executable, "-m", "bigrain.train.negatives", str(tmp_path / "job.json")],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,

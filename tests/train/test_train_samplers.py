@@ -11,13 +11,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from bigrain.quant._kmeans import k_means  # noqa: E402
 from bigrain.train.data import TrainingSet  # noqa: E402
 from bigrain.train.samplers import (  # noqa: E402
     Locality,
     NoDuplicates,
     TokenBudget,
     TopicAware,
-    k_means,
 )
 
 N = 240

@@ -178,7 +178,7 @@ def test_flops_and_splade_pool(b: int) -> None:
 def test_bad_input_is_named() -> None:
     x = texts()
     for change, message in (
-        ({"d_tok": x["d_tok"][:, :, :1]}, r"d_tok: expected shape \(any, any, 2\)"),
+        ({"d_tok": x["d_tok"][:, :, :1]}, r"d_tok: expected shape \(bd, Ld, 2\)"),
         ({"q_mask": x["d_mask"]}, r"q_mask: expected shape \(2, 3\), found \(3, 4\)"),
         ({"d_ids": x["q_ids"]}, r"d_ids: expected shape \(3, 4\)"),
         ({"cls_q": x["q_tok"][:, 0]}, "cls_q, cls_d: expected both or neither"),

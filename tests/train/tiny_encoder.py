@@ -45,9 +45,9 @@ class TinyEncoder:
             "encode": (self, "encode_document"),
             "build": (bigrain.Index, "build"),
             "search": (main, "mine"),
-            "flush": (_negatives_file.os, "fsync"),
-            "rename": (_negatives_file.os, "replace"),
-            "renamed": (main, "versions_in"),
+            "flush": (os, "fsync"),
+            "rename": (os, "replace"),
+            "renamed": (_negatives_file, "versions_in"),
         }.get(self.kill_at)
         if self.kill_at == "load":
             die()

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judged retrieval: metrics, significance, and readers of collections, qrels and runs; no torch."""
+"""Judged retrieval: metrics, significance, baselines, readers of collections and runs; no torch."""

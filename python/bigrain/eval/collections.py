@@ -242,3 +242,19 @@ def to_rows(
                 )
             found[rows[query]][columns[document]] = grade
     return found
+
+
+def duplicate_groups(items: Any) -> npt.NDArray[np.int64]:
+    """Label equal items alike: (N,) int64, the first row that holds the same.
+
+    Args:
+        items: N texts, compared without case and runs of white space, or (N, d) vectors, compared
+            exactly.
+    """
+    if hasattr(items, "shape"):
+        rows = np.ascontiguousarray(items)
+        keys: list[Any] = [row.tobytes() for row in rows]
+    else:
+        keys = [" ".join(text.casefold().split()) for text in items]
+    first: dict[Any, int] = {}
+    return np.array([first.setdefault(key, row) for row, key in enumerate(keys)], np.int64)

@@ -31,6 +31,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bigrain._checks import require_choice
 from bigrain.eval.collections import read_beir
 from bigrain.train import encoders, losses
 from bigrain.train.data import TrainingSet
@@ -38,13 +39,16 @@ from bigrain.train.negatives import AnceRefresher
 from bigrain.train.trainer import fit, on_scores
 
 SECTIONS = ("data", "encoder", "loss", "negatives", "fit", "out")
+ENCODERS: dict[str, Any] = {
+    "static": encoders.StaticEncoder.from_pretrained,
+    "tiny": encoders.TinyTransformer,
+    "hf": encoders.HFEncoder,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bigrain.train", description="Train by a recipe."
-    )
+    parser = argparse.ArgumentParser("python -m bigrain.train", description="Train by a recipe.")
     parser.add_argument("recipe", type=Path)
     path = parser.parse_args(arguments).recipe
     if sys.version_info < (3, 11):
@@ -69,23 +73,16 @@ def run(recipe: dict[str, dict[str, Any]]) -> dict[str, Any]:
         data = TrainingSet.from_jsonl(source["jsonl"], source.get("corpus"))
     encoder = _encoder(**recipe["encoder"])
     callbacks = [AnceRefresher(**recipe["negatives"])] if "negatives" in recipe else []
-    result = fit(
-        encoder, data, loss=_loss(**recipe["loss"]), callbacks=callbacks,
-        checkpoint=folder / "checkpoint.pt", log=folder / "log.jsonl", **recipe["fit"],
-    )  # fmt: skip
+    options = {"loss": _loss(**recipe["loss"]), "callbacks": callbacks, **recipe["fit"]}
+    options |= {"checkpoint": folder / "checkpoint.pt", "log": folder / "log.jsonl"}
+    result = fit(encoder, data, **options)
     encoder.save(folder / "encoder")
     return {"encoder": str(folder / "encoder"), "loss": result["loss"], "steps": result["steps"]}
 
 
 def _encoder(kind: str, name: str, **settings: Any) -> Any:
-    classes: dict[str, Any] = {
-        "static": encoders.StaticEncoder.from_pretrained,
-        "tiny": encoders.TinyTransformer,
-        "hf": encoders.HFEncoder,
-    }
-    if kind not in classes:
-        raise ValueError(f"encoder: kind {kind!r}, expected one of {list(classes)}")
-    return classes[kind](name, **settings)
+    require_choice(kind, "encoder: kind", *ENCODERS)
+    return ENCODERS[kind](name, **settings)
 
 
 def _loss(name: str, **options: Any) -> Callable[..., Any]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import distributed as dist
 
+from bigrain._files import discard_partial, replace_file
 from bigrain.eval.collections import StrPath
 
 
@@ -20,28 +21,27 @@ class Checkpoint:
     """All that decides the next step, in one file that is replaced as a whole.
 
     Args:
-        path: the file; beside it, for a moment, the same name with `.part`.
+        path: the file; None keeps nothing.
         state: of `fit`.
         settings: plain values that a run must share with the checkpoint it goes on from.
         parts: objects of which those with state_dict and load_state_dict are kept, by place.
-        device: whose random state is kept, beside the CPU's.
         group: ranks; the first writes for all, so that they never go on from different steps.
     """
 
     def __init__(
-        self, path: StrPath, state: Any, settings: Mapping[str, Any], parts: list[Any],
-        device: Any, group: Any,
-    ) -> None:  # fmt: skip
-        self.path, self.state, self.settings = Path(path), state, dict(settings)
+        self, path: Any, state: Any, settings: dict[str, Any], parts: list[Any], group: Any
+    ) -> None:
+        self.path = None if path is None else Path(path)
+        self.state, self.settings = state, settings
         self.group, self.rank = group, dist.get_rank(group) if group else 0
-        self.parts = {
-            f"part{i}": part for i, part in enumerate(parts) if hasattr(part, "state_dict")
-        }
+        self.parts = {f"part{i}": x for i, x in enumerate(parts) if hasattr(x, "state_dict")}
+        device = state.optimizer.param_groups[0]["params"][0].device
         self.cuda = device if device.type == "cuda" else None
 
     def save(self) -> None:
-        """Write under another name, flush, rename."""
-        state = self.state
+        """Write it; the file that was there stays until this one is complete."""
+        if self.path is None:
+            return
         random = [(torch.get_rng_state(), self.cuda and torch.cuda.get_rng_state(self.cuda))]
         if self.group:
             own = random[0]
@@ -49,25 +49,22 @@ class Checkpoint:
             dist.all_gather_object(random, own, group=self.group)
         if self.rank:
             return
-        arrays = {"negatives": state.data.negatives, "scores": state.data.scores}
         content = {
             "settings": self.settings,
-            "step": state.step,
-            "losses": state.losses,
+            "step": self.state.step,
+            "losses": self.state.losses,
             "random": random,
-            "data": {k: None if a is None else torch.from_numpy(a) for k, a in arrays.items()},
+            "data": {name: getattr(self.state.data, name) for name in ("negatives", "scores")},
             **{name: part.state_dict() for name, part in self.parts.items()},
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name(self.path.name + ".part")
-        with open(partial, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, self.path)
+        replace_file(self.path, lambda file: torch.save(content, file))
 
     def restore(self) -> None:
         """Take up the file, if there is one; a ValueError says if it is of another run."""
+        if self.path is None:
+            return
+        discard_partial(self.path.parent, self.path.name + ".")
         if not self.path.exists():
             return
         # Not weights_only: samplers' and callbacks' states may hold arrays. It is the user's file.
@@ -79,39 +76,29 @@ class Checkpoint:
             )
         for name, part in self.parts.items():
             part.load_state_dict(content[name])
-        state = self.state
-        state.step, state.losses = content["step"], content["losses"]
-        arrays = {k: None if a is None else a.numpy() for k, a in content["data"].items()}
-        state.data = dataclasses.replace(state.data, **arrays)
+        self.state.step, self.state.losses = content["step"], content["losses"]
+        self.state.data = dataclasses.replace(self.state.data, **content["data"])
         own, cuda = content["random"][self.rank]
         torch.set_rng_state(own)
         if self.cuda is not None and cuda is not None:
             torch.cuda.set_rng_state(cuda, self.cuda)
 
 
-class Log:
-    """JSON lines, one per step; lines past `step`, half written ones too, are dropped first."""
+@contextmanager
+def log_lines(path: StrPath | None, step: int) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Give what adds a JSON line; those past `step`, half written ones too, are dropped first."""
+    if path is None:
+        yield lambda values: None
+        return
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+", encoding="utf-8") as file:
+        file.seek(0)
+        kept = file.readlines()[:step]
+        file.truncate(0)
+        file.writelines(kept)
 
-    def __init__(self, path: StrPath | None, step: int) -> None:
-        self.path, self.step = path, step
-        self.file: Any = None
+        def write(values: Mapping[str, Any]) -> None:
+            file.write(json.dumps(values) + "\n")
+            file.flush()
 
-    def __enter__(self) -> Log:
-        if self.path is not None:
-            Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-            self.file = open(self.path, "a+", encoding="utf-8")
-            self.file.seek(0)
-            kept = self.file.readlines()[: self.step]
-            self.file.truncate(0)
-            self.file.writelines(kept)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.file is not None:
-            self.file.close()
-
-    def write(self, values: Mapping[str, Any]) -> None:
-        """Add a line."""
-        if self.file is not None:
-            self.file.write(json.dumps(values) + "\n")
-            self.file.flush()
+        yield write

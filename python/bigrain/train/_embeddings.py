@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bigrain._arrays import as_vectors, check_values, to_numpy
-from bigrain._checks import check_integer
+from bigrain._arrays import as_vectors, check_rows, check_values
+from bigrain._checks import check_integer, check_shape, require, require_choice
 from bigrain._exact import exact_search
 
 
@@ -29,13 +29,6 @@ class Embeddings:
     pairs: Tensor | None = None
     near: Tensor | None = None
     drawn: int = 1
-
-    def to(self, device: torch.device) -> Embeddings:
-        """Return the same on a device."""
-        tensors: dict[str, Any] = {
-            name: x.to(device) for name, x in vars(self).items() if isinstance(x, Tensor)
-        }
-        return replace(self, **tensors)
 
     @property
     def rows(self) -> int:
@@ -57,45 +50,35 @@ class Embeddings:
 
 
 def embeddings(
-    dim: int, q: Any, d: Any, pairs: Any, loss: str, near: Any, threads: int
+    dim: int, device: Any, q: Any, d: Any, pairs: Any, loss: str, near: Any, threads: int
 ) -> Embeddings:
     """Check the arguments of `LearnedPQ.fit`; near documents are searched for if not given."""
-    if loss not in ("mcl", "listnet", "recon"):
-        raise ValueError(f"loss: expected 'mcl', 'listnet' or 'recon', found {loss!r}")
+    require_choice(loss, "loss", "mcl", "listnet", "recon")
     if loss == "mcl" and pairs is None:
         raise ValueError("pairs: 'mcl' needs them, found None; 'listnet' learns without")
     d = _vectors(d, dim, "d_emb")
-    if loss == "recon":
-        return Embeddings(torch.from_numpy(d))
-    q = _vectors(q, dim, "q_emb")
-    if pairs is not None:
-        pairs = _rows(pairs, (len(q), len(d)), "pairs")
-    if loss == "mcl":
+    q = None if loss == "recon" else _vectors(q, dim, "q_emb")
+    if q is None:
+        pairs = None
+    elif pairs is not None:
+        pairs = check_rows(pairs, "pairs", ("n", 2), 0, max(len(q), len(d)))
+        for place, side in enumerate((q, d)):
+            check_rows(pairs[:, place], f"pairs[:, {place}]", ("n",), 0, len(side))
+    if loss != "listnet":
         near = None
     elif isinstance(near, int):
         k = min(check_integer(near, "candidates", 1, 2**20), len(d))
-        near = torch.from_numpy(exact_search(d, q, k, metric="ip", threads=threads).ids)
-    elif len(near := _rows(near, (len(d),), "candidates")) != len(q):
-        raise ValueError(f"candidates: expected {len(q)} lists, found {len(near)}")
-    return Embeddings(torch.from_numpy(d), torch.from_numpy(q), pairs, near)
+        near = exact_search(d, q, k, metric="ip", threads=threads).ids
+    else:
+        near = check_rows(near, "candidates", (len(q), "c"), 0, len(d))
+    arrays = (d, q, pairs, near)
+    made: Any = [None if x is None else torch.from_numpy(x).to(device) for x in arrays]
+    return Embeddings(*made)
 
 
 def _vectors(value: Any, dim: int, name: str) -> npt.NDArray[np.float32]:
     array = as_vectors(value, name)
-    if array.shape[1] != dim or len(array) == 0:
-        raise ValueError(f"{name}: expected shape (rows, {dim}), found {array.shape}")
+    check_shape(array, name, "rows", dim)
+    require(len(array), name, "at least one row", "none")
     check_values(array, "l2", name)
     return np.require(array, np.float32, ["C", "A", "W"])
-
-
-def _rows(value: Any, limits: tuple[int, ...], name: str) -> Tensor:
-    # (n, 2) below two limits, or (n, any) below one.
-    array = to_numpy(value, name)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{name}: expected int64 rows, found dtype {array.dtype}")
-    if array.ndim != 2 or 0 in array.shape or len(limits) not in (1, array.shape[1]):
-        raise ValueError(f"{name}: expected shape (n, {len(limits)}), found {array.shape}")
-    if (array < 0).any() or (array >= np.array(limits)).any():
-        found = f"{array.min(0).tolist()} to {array.max(0).tolist()}"
-        raise ValueError(f"{name}: expected rows from 0 and below {limits}, found {found}")
-    return torch.from_numpy(array.astype(np.int64))

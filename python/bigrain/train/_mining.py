@@ -9,15 +9,18 @@ many pairs as are needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-import bigrain
+from bigrain._checks import require, require_choice
+from bigrain._core import Cancelled
 from bigrain._progress import Progress, reporting
+from bigrain.eval.baselines import BM25
+from bigrain.eval.collections import duplicate_groups
 
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -39,64 +42,6 @@ class Mined:
     ids: Ids
     scores: Floats
     dropped: dict[str, int]
-
-
-class Exact:
-    """Exact search with the interface of an index: the control of mining with an approximate one.
-
-    Args:
-        vectors: (N, d) float32; row numbers are the ids.
-        metric: "ip", "cosine" or "l2".
-    """
-
-    def __init__(self, vectors: Any, metric: Any = "ip") -> None:
-        self.vectors, self.metric = vectors, metric
-
-    def search(self, queries: Any, k: int, **options: Any) -> bigrain.SearchResult:
-        """Return ids and distances, (rows, k) each, nearest first."""
-        return bigrain.exact_search(self.vectors, queries, k, metric=self.metric, **options)
-
-
-class BM25:
-    """BM25 (bm25s, Lucene's variant: k1=1.5, b=.75) with the interface of an index of texts."""
-
-    metric = "ip"  # distances are negated scores
-
-    def __init__(self, documents: Sequence[str]) -> None:
-        import bm25s
-
-        self._bm25s, self._count = bm25s, len(documents)
-        self._model = bm25s.BM25()
-        self._model.index(self._tokens(documents), show_progress=False)
-
-    def _tokens(self, texts: Sequence[str]) -> Any:
-        return self._bm25s.tokenize(list(texts), return_ids=False, show_progress=False)
-
-    def search(self, queries: Sequence[str], k: int) -> bigrain.SearchResult:
-        """Return ids and negated scores, (rows, k); a document that shares no word is no hit."""
-        width = min(k, self._count)
-        found, scores = self._model.retrieve(self._tokens(queries), k=width, show_progress=False)
-        ids = np.full((len(queries), k), -1, np.int64)
-        distances = np.full((len(queries), k), np.inf, np.float32)
-        ids[:, :width] = np.where(scores > 0, found, -1)
-        distances[:, :width] = np.where(scores > 0, -scores, np.inf)
-        return bigrain.SearchResult(ids, distances)
-
-
-def duplicate_groups(items: Any) -> Ids:
-    """Label equal items alike: (N,) int64, the first row that holds the same.
-
-    Args:
-        items: N texts, compared without case and runs of white space, or (N, d) vectors, compared
-            exactly.
-    """
-    if hasattr(items, "shape"):
-        rows = np.ascontiguousarray(items)
-        keys: list[Any] = [row.tobytes() for row in rows]
-    else:
-        keys = [" ".join(text.casefold().split()) for text in items]
-    first: dict[Any, int] = {}
-    return np.array([first.setdefault(key, row) for row, key in enumerate(keys)], np.int64)
 
 
 def known_positives(queries: Sequence[str], positives: Any) -> Ids:
@@ -167,24 +112,23 @@ def mine(
     scores = np.full((len(known), n), -np.inf, np.float32)
     dropped = {"positive": 0, "margin": 0, "denoise": 0}
     with reporting(progress, "mine", "queries") as report:
-        for start, stop in _blocks(len(known), block):
-            part = known[start:stop]
-            found, distances = index.search(q[start:stop], depth, **options)
+        for start in np.arange(0, len(known), block).tolist():
+            rows = slice(start, start + block)
+            found, distances = index.search(q[rows], depth, **options)
             near = (1.0 - distances) if index.metric == "cosine" else -distances
-            keep = _keep(found, part, labels, range[0], dropped)
+            keep = _keep(found, known[rows], labels, range[0], dropped)
             if margin is not None:
-                low = _positive_scores(q[start:stop], part, vectors, index.metric) - margin
+                low = _positive_scores(q[rows], known[rows], vectors, index.metric) - margin
                 far = near <= low[:, None]
                 dropped["margin"] += int((keep & ~far).sum())
                 keep &= far
             order, count = _order(keep, range[1], sample, rng)
             found, near = (np.take_along_axis(part, order, axis=1) for part in (found, near))
             chosen = _choose(found, count, n, start, denoise, max_neg, dropped)
-            good = chosen >= 0
-            ids[start:stop] = np.where(good, np.take_along_axis(found, chosen, 1), -1)
-            scores[start:stop] = np.where(good, np.take_along_axis(near, chosen, 1), -np.inf)
-            if report is not None and not report(stop, len(known)):
-                raise bigrain.Cancelled("mine: cancelled by progress")
+            ids[rows] = np.where(chosen < 0, -1, np.take_along_axis(found, chosen, 1))
+            scores[rows] = np.where(chosen < 0, -np.inf, np.take_along_axis(near, chosen, 1))
+            if report is not None and not report(min(rows.stop, len(known)), len(known)):
+                raise Cancelled("mine: cancelled by progress")
     return Mined(ids, scores, dropped)
 
 
@@ -207,27 +151,16 @@ def _check(
     q: Any, positives: Any, ranks: Any, n: int, sample: str, margin: Any, vectors: Any, fill: Any
 ) -> Ids:
     known = np.asarray(positives)
-    if known.dtype.kind not in "iu" or known.ndim not in (1, 2) or len(known) != len(q):
-        raise ValueError(
-            f"positives: expected int64 ({len(q)},) or ({len(q)}, P), one row per query, found "
-            f"{known.dtype} {known.shape}; pad with -1"
-        )
-    if not 0 <= ranks[0] < ranks[1]:
-        raise ValueError(f"range: expected 0 <= first < end, found {ranks}")
-    if n < 1:
-        raise ValueError(f"n: expected 1 or more negatives per query, found {n}")
-    if sample not in ("top", "random"):
-        raise ValueError(f"sample: expected 'top' or 'random', found {sample!r}")
+    fine = known.dtype.kind in "iu" and known.ndim in (1, 2) and len(known) == len(q)
+    shapes = f"int64 ({len(q)},) or ({len(q)}, P), one row per query"
+    require(fine, "positives", shapes, f"{known.dtype} {known.shape}", "pad with -1")
+    require(0 <= ranks[0] < ranks[1], "range", "0 <= first < end", ranks)
+    require(n >= 1, "n", "1 or more negatives per query", n)
+    require_choice(sample, "sample", "top", "random")
+    require(fill is None or fill >= ranks[1], "fill", f"at least range's end {ranks[1]}", fill)
     if margin is not None and vectors is None:
         raise ValueError("margin: needs vectors=, the documents' vectors, to score the positives")
-    if fill is not None and fill < ranks[1]:
-        raise ValueError(f"fill: expected at least range's end {ranks[1]}, found {fill}")
     return known.astype(np.int64).reshape(len(known), -1)
-
-
-def _blocks(count: int, block: int) -> Iterator[tuple[int, int]]:
-    for start in np.arange(0, count, block).tolist():
-        yield start, min(start + block, count)
 
 
 def _keep(
@@ -236,9 +169,9 @@ def _keep(
     """Mark results from rank `first` on that are neither a positive nor its duplicate."""
     keep: npt.NDArray[np.bool_] = found >= 0
     keep[:, :first] = False
-    mine_, theirs = (found, positives) if labels is None else (labels[found], labels[positives])
+    own, theirs = (found, positives) if labels is None else (labels[found], labels[positives])
     theirs = np.where(positives >= 0, theirs, -2)
-    same = (mine_[:, :, None] == theirs[:, None, :]).any(axis=2)
+    same = (own[:, :, None] == theirs[:, None, :]).any(axis=2)
     dropped["positive"] += int((keep & same).sum())
     keep &= ~same
     return keep
@@ -286,8 +219,7 @@ def _choose(
         column = cursor[row] + _ranks(want)
         if scorer is not None:
             scores = np.asarray(scorer(row + start, found[row, column]), np.float32)
-            if scores.shape != row.shape:
-                raise ValueError(f"denoise: expected {row.shape} scores, found {scores.shape}")
+            require(scores.shape == row.shape, "denoise", f"{row.shape} scores", scores.shape)
             good = scores < limit
             dropped["denoise"] += int((~good).sum())
             row, column = row[good], column[good]

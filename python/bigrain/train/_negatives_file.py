@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The negatives file: what a refresher hands to a trainer, complete or not there at all.
 
-Layout, little-endian: a header of 64 bytes (`HEADER`, then the CRC-32 of it), query ids int64
-(rows,), document ids int64 (rows, k), -1 pads. Sizes that the header states are compared with the
-file's real size before anything is read by them.
+Layout, little-endian: a header of 64 bytes (`HEADER`, then the CRC-32 of all the rest), query ids
+int64 (rows,), document ids int64 (rows, k), -1 pads. Sizes that the header states are compared
+with the file's real size before anything is read by them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bigrain._checks import require
+from bigrain._files import replace_file
+
 Ids = npt.NDArray[np.int64]
 
 MAGIC, FORMAT = b"bgr-neg\n", 1
-# magic, format, k, rows, version, seconds of encode, build and search, CRC of the arrays
-HEADER = struct.Struct("<8sIIQq3fI12x")
+# magic, format, k, rows, version, seconds of encode, build and search
+HEADER = struct.Struct("<8sIIQq3f16x")
 SIZE = HEADER.size + 4
 PHASES = ("encode", "build", "search")
 
@@ -49,24 +51,6 @@ class Negatives:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def replace_file(path: Path, write: Callable[[Any], None]) -> None:
-    """Write a file beside `path`, flush it to the disk and rename it: the old one or the new."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 def write_negatives(path: Any, negatives: Negatives) -> None:
     """Write `negatives` to `path`, atomically.
 
@@ -75,22 +59,16 @@ def write_negatives(path: Any, negatives: Negatives) -> None:
         OSError: the file cannot be written; what was there stays.
     """
     ids, query_ids = negatives.ids, negatives.query_ids
-    if (
-        ids.ndim != 2
-        or query_ids.shape != ids.shape[:1]
-        or {ids.dtype, query_ids.dtype} != {np.dtype(np.int64)}
-    ):
-        raise ValueError(
-            f"negatives: expected int64 ids (rows, k) and query_ids (rows,), found {ids.dtype} "
-            f"{ids.shape} and {query_ids.dtype} {query_ids.shape}"
-        )
+    shaped = ids.ndim == 2 and query_ids.shape == ids.shape[:1]
+    fine = shaped and {ids.dtype, query_ids.dtype} == {np.dtype(np.int64)}
+    found = f"{ids.dtype} {ids.shape} and {query_ids.dtype} {query_ids.shape}"
+    require(fine, "negatives", "int64 ids (rows, k) and query_ids (rows,)", found)
     body = b"".join(np.ascontiguousarray(part, "<i8").tobytes() for part in (query_ids, ids))
     seconds = [negatives.seconds.get(name, 0.0) for name in PHASES]
     rows, k = ids.shape
-    sizes = (MAGIC, FORMAT, k, rows, negatives.version)
-    head = HEADER.pack(*sizes, *seconds, zlib.crc32(body))
-    head += zlib.crc32(head).to_bytes(4, "little")
-    replace_file(Path(path), lambda file: file.writelines([head, body]))
+    head = HEADER.pack(MAGIC, FORMAT, k, rows, negatives.version, *seconds)
+    crc = zlib.crc32(body, zlib.crc32(head)).to_bytes(4, "little")
+    replace_file(Path(path), lambda file: file.writelines([head, crc, body]))
 
 
 def read_negatives(path: Any, *, documents: int | None = None) -> Negatives:
@@ -108,9 +86,7 @@ def read_negatives(path: Any, *, documents: int | None = None) -> Negatives:
         head, size = file.read(SIZE), os.fstat(file.fileno()).st_size
         if len(head) < SIZE or head[:8] != MAGIC:
             raise CorruptNegativesError(f"{path}: not a negatives file")
-        if zlib.crc32(head[:-4]) != int.from_bytes(head[-4:], "little"):
-            raise CorruptNegativesError(f"{path}: the header is damaged")
-        _, form, k, rows, version, *seconds, crc = HEADER.unpack(head[:-4])
+        _, form, k, rows, version, *seconds = HEADER.unpack(head[:-4])
         wanted = SIZE + 8 * rows * (1 + k)
         if form != FORMAT or wanted != size:
             raise CorruptNegativesError(
@@ -119,8 +95,8 @@ def read_negatives(path: Any, *, documents: int | None = None) -> Negatives:
         flat: Ids = np.empty(0, np.int64)
         if rows:
             flat = np.memmap(file, "<i8", "r", SIZE, (rows * (1 + k),))
-    if zlib.crc32(flat.data) != crc:
-        raise CorruptNegativesError(f"{path}: the ids are damaged")
+    if zlib.crc32(flat.data, zlib.crc32(head[:-4])).to_bytes(4, "little") != head[-4:]:
+        raise CorruptNegativesError(f"{path}: damaged")
     ids = flat[rows:].reshape(rows, k)
     if documents is not None and ids.size and not -1 <= ids.min() <= ids.max() < documents:
         raise CorruptNegativesError(

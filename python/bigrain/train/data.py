@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bigrain._arrays import check_rows
+from bigrain._checks import check_shape, require
 from bigrain.eval.collections import Collection, StrPath, read_jsonl, read_tevatron
 
 
@@ -41,27 +43,24 @@ class TrainingSet:
     scores: npt.NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
-        n, width = len(self.queries), 0
-        positives = _rows(self.positives, "positives", (n,), 0, len(self.documents))
+        n, documents = len(self.queries), len(self.documents)
+        positives = check_rows(self.positives, "positives", (n,), 0, documents)
         object.__setattr__(self, "positives", positives)
+        lists = positives[:, None]
         if self.negatives is not None:
-            width = np.shape(self.negatives)[-1] if np.ndim(self.negatives) == 2 else 0
-            negatives = _rows(self.negatives, "negatives", (n, width), -1, len(self.documents))
-            if np.any(same := negatives == positives[:, None]):
+            negatives = check_rows(self.negatives, "negatives", (n, "H"), -1, documents)
+            if np.any(same := negatives == lists):
                 raise ValueError(
                     f"negatives: row {np.argwhere(same)[0][0]} has its own positive among its "
                     "negatives; drop it or write -1"
                 )
             object.__setattr__(self, "negatives", negatives)
+            lists = np.concatenate([lists, negatives], axis=1)
         if self.scores is not None:
             scores = np.ascontiguousarray(self.scores, np.float32)
-            if scores.shape != (n, 1 + width):
-                raise ValueError(f"scores: expected shape ({n}, {1 + width}), found {scores.shape}")
-            there = np.ones(scores.shape, bool)
-            if self.negatives is not None:
-                there[:, 1:] = self.negatives >= 0
-            if not np.isfinite(scores[there]).all():
-                raise ValueError("scores: expected finite numbers, found NaN or infinity")
+            check_shape(scores, "scores", *lists.shape)
+            fine = np.isfinite(scores[lists >= 0]).all()
+            require(fine, "scores", "finite numbers", "NaN or infinity")
             object.__setattr__(self, "scores", scores)
 
     def __len__(self) -> int:
@@ -75,13 +74,9 @@ class TrainingSet:
     def take(self, rows: Sequence[int] | npt.NDArray[np.int64] | slice) -> TrainingSet:
         """Return these training rows, in this order; documents all stay."""
         chosen = np.arange(len(self))[rows]
-        return TrainingSet(
-            [self.queries[i] for i in chosen],
-            self.documents,
-            self.positives[chosen],
-            None if self.negatives is None else self.negatives[chosen],
-            None if self.scores is None else self.scores[chosen],
-        )
+        given = (self.positives, self.negatives, self.scores)
+        arrays: list[Any] = [None if x is None else x[chosen] for x in given]
+        return TrainingSet([self.queries[i] for i in chosen], self.documents, *arrays)
 
     @classmethod
     def from_collection(cls, collection: Collection, *, grade: float = 1) -> TrainingSet:
@@ -108,11 +103,9 @@ class TrainingSet:
         names = [name for name in columns if name.startswith("negative")]
         first = "query" if "query" in columns else "anchor"
         known = {first, "positive", "score", "scores", *names}
-        if first not in columns or "positive" not in columns or set(columns) - known:
-            raise ValueError(
-                "columns: expected query, positive, negative_1, negative_2 ..., score, found "
-                f"{list(columns)}; rename or drop the others"
-            )
+        fine = {first, "positive"} <= set(columns) <= known
+        expected = "query, positive, negative_1, negative_2 ..., score"
+        require(fine, "columns", expected, list(columns), "rename or drop the others")
         documents: dict[str, int] = {}
         table = [_place(columns[name], documents) for name in ("positive", *names)]
         if len({len(columns[first]), *map(len, table)}) > 1:
@@ -136,32 +129,16 @@ class TrainingSet:
         Of several positives each makes a row, with the same negatives.
         """
         rows = list(read_jsonl(path))
-        if not rows:
-            raise ValueError(f"{path}: expected at least one object, found none")
+        require(rows, str(path), "at least one object", "none")
         if "positive" in rows[0]:
             return cls.from_columns({name: [row.get(name) for row in rows] for name in rows[0]})
         documents, groups = read_tevatron(path, corpus)
         pairs = [(group, positive) for group in groups for positive in group.positives]
         width = max((len(group.negatives) for group, _ in pairs), default=0)
-        table = np.full((len(pairs), width), -1, np.int64)
-        for row, (group, _) in zip(table, pairs, strict=True):
-            row[: len(group.negatives)] = group.negatives
+        lists = [[*g.negatives, *[-1] * (width - len(g.negatives))] for g, _ in pairs]
         queries, positives = [g.query for g, _ in pairs], np.array([p for _, p in pairs], np.int64)
-        return cls(queries, documents, positives, table if width else None)
+        return cls(queries, documents, positives, np.array(lists, np.int64) if width else None)
 
 
 def _place(texts: Sequence[str | None], documents: dict[str, int]) -> list[int]:
     return [documents.setdefault(text, len(documents)) if text else -1 for text in texts]
-
-
-def _rows(value: Any, name: str, shape: tuple[int, ...], low: int, high: int) -> Any:
-    rows = np.asarray(value)
-    if rows.dtype.kind not in "iu":
-        raise TypeError(f"{name}: expected int64 rows of documents, found dtype {rows.dtype}")
-    if rows.shape != shape:
-        raise ValueError(f"{name}: expected shape {shape}, one row per query, found {rows.shape}")
-    if rows.size and not low <= rows.min() <= rows.max() < high:
-        raise ValueError(
-            f"{name}: expected rows {low} to {high - 1}, found {rows.min()} to {rows.max()}"
-        )
-    return np.ascontiguousarray(rows, np.int64)

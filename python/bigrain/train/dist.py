@@ -28,6 +28,8 @@ import torch.multiprocessing
 from torch import Tensor
 from torch.multiprocessing.spawn import ProcessRaisedException
 
+from bigrain._checks import check_shape
+
 Group: TypeAlias = dist.ProcessGroup
 
 
@@ -124,8 +126,7 @@ def gather_ragged(x: Tensor, mask: Tensor, group: Group | None) -> tuple[Tensor,
     Returns:
         (B, Lmax, d) with gradients, and the (B, Lmax) mask.
     """
-    if mask.shape != x.shape[:2]:
-        raise ValueError(f"mask: expected shape {tuple(x.shape[:2])}, found {tuple(mask.shape)}")
+    check_shape(mask, "mask", *x.shape[:2])
     if group is None:
         return x, mask
     rows = group_info(len(x), group, x.device)
@@ -169,10 +170,8 @@ def average_gradients(parameters: Iterable[Tensor], group: Group | None) -> None
                 parameter.grad = torch.zeros_like(parameter)
             parts.setdefault(parameter.dtype, []).append(parameter.grad)
     for gradients in parts.values():
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        dist.all_reduce(flat, group=group)
-        flat /= dist.get_world_size(group)
-        means = torch.split(flat, [gradient.numel() for gradient in gradients])
+        flat = mean_over_ranks(torch.cat([x.flatten() for x in gradients]), group)
+        means = torch.split(flat, [x.numel() for x in gradients])
         for gradient, mean in zip(gradients, means, strict=True):
             gradient.copy_(mean.view_as(gradient))
 

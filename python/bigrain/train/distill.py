@@ -11,19 +11,20 @@ losses are arguments.
 
 from __future__ import annotations
 
-import os
+import io
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 import bigrain
+from bigrain._checks import check_shape
 from bigrain._progress import Progress, reporting
-from bigrain.train._mining import Scorer, duplicate_groups, known_positives, mine
+from bigrain.eval.collections import duplicate_groups
+from bigrain.train._mining import Scorer, known_positives, mine
 from bigrain.train.data import TrainingSet
 from bigrain.train.trainer import fit
 
@@ -77,31 +78,25 @@ def annotate(
         Cancelled: `progress` returned False; what is written stays.
     """
     lists = np.ascontiguousarray(candidates, np.int64)
-    if lists.ndim != 2 or len(lists) != len(queries):
-        raise ValueError(f"candidates: expected ({len(queries)}, C), found {lists.shape}")
+    check_shape(lists, "candidates", len(queries), "C")
     scores = np.zeros(lists.shape, np.float32)
-    done, file = _resume(path, scores, _digest(queries, documents, lists, block), block)
     scorer = pair_scorer(teacher, queries, documents)
-    try:
-        with reporting(progress, "annotate", "lists") as report:
-            for start in range(done, len(lists), block):
-                rows, columns = np.nonzero(lists[start : start + block] >= 0)
-                rows += start
-                if len(rows):
-                    scores[rows, columns] = scorer(rows, lists[rows, columns])
-                part = scores[start : start + block]
-                if not np.isfinite(part).all():
-                    raise ValueError(f"teacher: a score of rows {start} to {start + len(part)} "
-                                     "is NaN or infinite")  # fmt: skip
-                if file is not None:
-                    file.write(part.tobytes() + zlib.crc32(part.tobytes()).to_bytes(4, "little"))
-                    file.flush()
-                if report is not None and not report(start + len(part), len(lists)):
-                    raise bigrain.Cancelled("annotate: cancelled by progress")
-    finally:
-        if file is not None:
-            os.fsync(file.fileno())
-            file.close()
+    kept = io.BytesIO() if path is None else open(path, "a+b")  # noqa: SIM115
+    with kept as file, reporting(progress, "annotate", "lists") as report:
+        done = _resume(file, scores, _digest(queries, documents, lists, block), block)
+        for start in range(done, len(lists), block):
+            rows, columns = np.nonzero(lists[start : start + block] >= 0)
+            rows += start
+            if len(rows):
+                scores[rows, columns] = scorer(rows, lists[rows, columns])
+            part = scores[start : start + block]
+            end = start + len(part)
+            if not np.isfinite(part).all():
+                raise ValueError(f"teacher: a score of rows {start} to {end} is NaN or infinite")
+            file.write(part.tobytes() + zlib.crc32(part.tobytes()).to_bytes(4, "little"))
+            file.flush()
+            if report is not None and not report(end, len(lists)):
+                raise bigrain.Cancelled("annotate: cancelled by progress")
     return scores
 
 
@@ -112,30 +107,26 @@ def _digest(queries: Any, documents: Any, lists: Any, block: int) -> bytes:
     return b"bgr-scr\n" + crc.to_bytes(8, "little")
 
 
-def _resume(path: Any, scores: Floats, digest: bytes, block: int) -> tuple[int, Any]:
+def _resume(file: Any, scores: Floats, digest: bytes, block: int) -> int:
     """Fill in whole blocks that a file holds, each before its CRC-32; cut off what is torn."""
-    if path is None:
-        return 0, None
-    file = open(path, "r+b" if Path(path).exists() else "w+b")  # noqa: SIM115
+    file.seek(0)
     head, done = file.read(len(digest)), 0
-    if len(head) < len(digest) and digest.startswith(head):
-        file.seek(0)
+    if not digest.startswith(head):
+        others = "other texts, candidates or blocks"
+        raise ValueError(f"path: {file.name} holds scores of {others}; choose another")
+    if head != digest:
+        file.truncate(0)
         file.write(digest)
-    elif head != digest:
-        file.close()
-        raise ValueError(
-            f"path: {path} holds scores of other texts, candidates or blocks; choose another"
-        )
     while done < len(scores):
         part = scores[done : done + block]
         raw = file.read(part.nbytes + 4)
         if len(raw) < part.nbytes + 4 or zlib.crc32(raw[:-4]).to_bytes(4, "little") != raw[-4:]:
-            file.seek(len(digest) + done * (scores.shape[1] * 4) + 4 * (done // block))
+            file.seek(-len(raw), 1)
             break
         part[:] = np.frombuffer(raw[:-4], np.float32).reshape(part.shape)
         done += len(part)
     file.truncate()
-    return done, file
+    return done
 
 
 def score_set(teacher: Teacher, data: TrainingSet, path: Any = None) -> TrainingSet:
@@ -228,26 +219,16 @@ def rocketqa(
     runs = [fit(encoder, data, loss=loss, steps=steps[0], **options)]
     vectors = encoder.encode_document(data.documents)
     index = bigrain.Index.build(vectors, metric=encoder.metric)
-    mined = mine(
-        index,
-        encoder.encode_query(data.queries),
-        known_positives(data.queries, data.positives),
-        range=ranks,
-        fill=fill,
-        n=n,
-        denoise=pair_scorer(teacher, data.queries, data.documents),
-        max_neg=neg,
-        duplicates=duplicate_groups(data.documents),
-    )
+    asked, known = encoder.encode_query(data.queries), known_positives(data.queries, data.positives)
+    judged: Any = {"denoise": pair_scorer(teacher, data.queries, data.documents), "max_neg": neg}
+    judged["duplicates"] = duplicate_groups(data.documents)
+    mined = mine(index, asked, known, range=ranks, fill=fill, n=n, **judged)
     data = replace(data, negatives=mined.ids)
     runs.append(fit(encoder, data, loss=loss, steps=steps[1], **options))
     found = index.search(encoder.encode_query(unlabelled), ranks[1]).ids
     more = pseudo_label(unlabelled, teacher, data.documents, found, pos=pos, neg=neg, n=n)
-    merged = TrainingSet(
-        data.queries + more.queries,
-        data.documents,
-        np.concatenate([data.positives, more.positives]),
-        np.concatenate([mined.ids, more.negatives]),
-    )
+    positives = np.concatenate([data.positives, more.positives])
+    negatives = np.concatenate([mined.ids, more.negatives])
+    merged = TrainingSet(data.queries + more.queries, data.documents, positives, negatives)
     runs.append(fit(encoder, merged, loss=loss, steps=steps[2], **options))
     return runs

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import get_device_states, set_device_states
 
+from bigrain._checks import require
 from bigrain.train.dist import average_gradients
 
 Features: TypeAlias = "Tensor | dict[str, Tensor]"
@@ -51,14 +52,11 @@ def gradcache(
     Returns:
         The loss, detached.
     """
-    if chunk < 1:
-        raise ValueError(f"chunk: expected at least 1 row, found {chunk}")
+    require(chunk >= 1, "chunk", "at least 1 row", chunk)
     encoders = [encode] * len(columns) if callable(encode) else list(encode)
-    if len(encoders) != len(columns):
-        raise ValueError(f"encode: expected {len(columns)}, one per column, found {len(encoders)}")
-    jobs = [
-        (encoder, _chunks(column, chunk)) for encoder, column in zip(encoders, columns, strict=True)
-    ]
+    fine = len(encoders) == len(columns)
+    require(fine, "encode", f"{len(columns)}, one per column", len(encoders))
+    jobs = [(e, _chunks(column, chunk)) for e, column in zip(encoders, columns, strict=True)]
     with contextlib.ExitStack() as stack:
         for module in ddp:
             stack.enter_context(module.no_sync())
@@ -94,8 +92,7 @@ def _two_passes(jobs: list[Job], loss: Callable[..., Tensor], chunk: int, replay
 
 def _chunks(column: Features, size: int) -> list[Features]:
     rows = {len(values) for values in _tensors(column)}
-    if len(rows) != 1:
-        raise ValueError(f"columns: expected tensors of one number of rows, found {sorted(rows)}")
+    require(len(rows) == 1, "columns", "tensors of one number of rows", sorted(rows))
     starts = range(0, max(rows.pop(), 1), size)
     if isinstance(column, Tensor):
         return [column[i : i + size] for i in starts]

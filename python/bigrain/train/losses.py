@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bigrain.train._tensors import check_shape, dot, mean, rows_dot, wide
+from bigrain._checks import check_shape, require, require_choice
+from bigrain.train._tensors import dot, masked_softmax, mean, rows_dot, wide
 from bigrain.train.dist import Group, GroupInfo, all_gather_padded, group_info
 
 
@@ -34,7 +35,7 @@ def align(x: Tensor, y: Tensor, alpha: float = 2.0) -> Tensor:
 
 def uniform(x: Tensor, t: float = 2.0) -> Tensor:
     """Log of the mean of exp(-t ||x_i - x_j||^2) over pairs i < j of (b, d); 0 where b < 2."""
-    check_shape(x, "x", None, None)
+    check_shape(x, "x", "b", "d")
     if len(x) < 2:
         return wide(x).sum() * 0
     i, j = torch.triu_indices(len(x), len(x), 1, device=x.device)
@@ -81,41 +82,34 @@ def contrastive(
     Returns:
         A scalar: the mean over rows of -log softmax(q . k / tau - log_q) at the label.
     """
-    H = _check_batch(q, p, n, negatives, tau)
+    H = _check_batch(q, p, n, tau)
+    require_choice(negatives, "negatives", "all", "own")
     for name, ids, shape in (("q_ids", q_ids, ()), ("p_ids", p_ids, ()), ("n_ids", n_ids, (H,))):
-        if ids is not None:
-            check_shape(ids, name, len(q), *shape)
+        check_shape(ids, name, len(q), *shape)
     info = group_info(len(q), group, q.device)
-    if log_q is not None:
-        check_shape(log_q, "log_q", info.total * (1 + H))
-    if negatives == "own":  # others' columns are hidden anyway: do not gather them
-        local = GroupInfo(0, (len(q),))
-        logits, hidden, labels = _columns(q, p, n, q_ids, p_ids, n_ids, local)
+    check_shape(log_q, "log_q", info.total * (1 + H))
+    # With "own" others' columns are hidden: do not gather them.
+    used = info if negatives == "all" else GroupInfo(0, (len(q),))
+    logits, hidden, labels = _columns(q, p, n, (q_ids, p_ids, n_ids), used)
+    if negatives == "own":
         hidden = hidden | (_owners(len(q), H, q.device) != labels[:, None])
         mine = _owners(info.total, H, q.device) - info.offset
         log_q = None if log_q is None else log_q[(mine >= 0) & (mine < len(q))]
-    else:
-        logits, hidden, labels = _columns(q, p, n, q_ids, p_ids, n_ids, info)
     logits = logits / tau if log_q is None else logits / tau - wide(log_q)
     if n_max is not None:
         hidden = hidden | _not_drawn(hidden, labels, n_max, generator)
     loss = info.mean(_cross_entropy(logits, hidden, labels))
     if not symmetric:
         return loss
-    back, hidden, labels = _columns(p, q, None, p_ids, q_ids, None, info)
+    back, hidden, labels = _columns(p, q, None, (p_ids, q_ids, None), info)
     return (loss + info.mean(_cross_entropy(back / tau, hidden, labels))) / 2
 
 
 def _columns(
-    q: Tensor,
-    p: Tensor,
-    n: Tensor | None,
-    q_ids: Tensor | None,
-    p_ids: Tensor | None,
-    n_ids: Tensor | None,
-    info: GroupInfo,
+    q: Tensor, p: Tensor, n: Tensor | None, ids: Sequence[Tensor | None], info: GroupInfo
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return scores (b, N), which of them are left out, and the labels (b,)."""
+    q_ids, p_ids, n_ids = ids
     labels = info.offset + torch.arange(len(q), device=q.device)
     hidden = _same(p_ids, info, labels) | _same(q_ids, info, labels)
     keys = all_gather_padded(p, info)
@@ -149,8 +143,7 @@ def _not_drawn(
     hidden: Tensor, labels: Tensor, count: int, generator: torch.Generator | None
 ) -> Tensor:
     """Return the columns outside a random `count` of those in use and the label."""
-    if count < 0:
-        raise ValueError(f"n_max: expected at least 0 negatives, found {count}")
+    require(count >= 0, "n_max", "at least 0 negatives", count)
     keys = torch.rand(hidden.shape, generator=generator, device=hidden.device)
     keys = keys.masked_fill(hidden, -1.0).scatter(1, labels[:, None], 2.0)  # above all of rand's
     kept = keys.topk(min(count + 1, keys.shape[1]), dim=1).indices
@@ -164,7 +157,7 @@ def ance_pair(q: Tensor, p: Tensor, n: Tensor, mask: Tensor | None = None) -> Te
         q: (b, d); p: (b, d); n: (b, H, d).
         mask: (b, H) bool, False where a negative is padding.
     """
-    _check_batch(q, p, n, "own", 1.0)
+    _check_batch(q, p, n)
     scores = rows_dot(q, torch.cat([p[:, None], n], 1))
     return mean(functional.softplus(scores[:, 1:] - scores[:, :1]), mask)
 
@@ -244,16 +237,15 @@ def kd_inbatch(
         teacher: (b, B) scores of local queries with the positives of all ranks, by rank.
         gamma: weight of the labels; tau: temperature of the teacher's scores.
     """
-    _check_batch(q, p, None, "all", tau)
+    _check_batch(q, p, None, tau)
     info = group_info(len(q), group, q.device)
     check_shape(teacher, "teacher", len(q), info.total)
     log_p = torch.log_softmax(dot(q, all_gather_padded(p, info)), 1)
     labels = info.offset + torch.arange(len(q), device=q.device)
     goal, log_goal = _softmax(teacher, tau, None)
     divergence = (goal * (log_goal - log_p)).sum(1)
-    return info.mean(
-        gamma * functional.nll_loss(log_p, labels, reduction="none") + (1 - gamma) * divergence
-    )
+    own = functional.nll_loss(log_p, labels, reduction="none")
+    return info.mean(gamma * own + (1 - gamma) * divergence)
 
 
 def joint_listwise(dual: Tensor, cross: Tensor, gold: int = 0) -> Tensor:
@@ -295,23 +287,22 @@ def weak_label(
         weight_fn: (label, teacher) -> (b,) weights.
         kind: "bce" or "mse".
     """
-    check_shape(student, "student", None)
+    check_shape(student, "student", "b")
     check_shape(teacher, "teacher", len(student))
     check_shape(label, "label", len(student))
     score, goal = wide(student), wide(teacher)
+    require_choice(kind, "kind", "bce", "mse")
     if kind == "bce":
         error = functional.binary_cross_entropy_with_logits(score, goal, reduction="none")
-    elif kind == "mse":
-        error = (score - goal).square()
     else:
-        raise ValueError(f"kind: expected 'bce' or 'mse', found {kind!r}")
+        error = (score - goal).square()
     return mean(weight_fn(wide(label), goal) * error)
 
 
 def joint(terms: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     """Weighted sum of 0-d terms; `joint_report` says what each contributes."""
-    if not terms or len(terms) != len(weights):
-        raise ValueError(f"weights: expected one per term ({len(terms)}), found {len(weights)}")
+    fine = terms and len(terms) == len(weights)
+    require(fine, "weights", f"one per term ({len(terms)})", len(weights))
     return torch.stack([weight * term for term, weight in zip(terms, weights, strict=True)]).sum()
 
 
@@ -336,44 +327,28 @@ def _gap(first: Tensor, second: Tensor) -> Tensor:
     """first - second, (b,) and (b,) or (b, H)."""
     if first.ndim < second.ndim:
         first = first[:, None]
-    if first.ndim != second.ndim or len(first) != len(second):
-        raise ValueError(
-            f"scores: expected (b,) for positives and (b,) or (b, H) for negatives, found "
-            f"{tuple(first.shape)} and {tuple(second.shape)}"
-        )
+    fine = first.ndim == second.ndim and len(first) == len(second)
+    expected = "(b,) for positives and (b,) or (b, H) for negatives"
+    require(fine, "scores", expected, f"{tuple(first.shape)} and {tuple(second.shape)}")
     return wide(first) - wide(second)
 
 
 def _softmax(scores: Tensor, tau: float, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Softmax over lists and its logarithm, both 0 where there is no candidate."""
-    check_shape(scores, "scores", None, None)
-    logits = wide(scores) / tau
-    if mask is None:
-        log = torch.log_softmax(logits, 1)
-        return log.exp(), log
+    check_shape(scores, "scores", "b", "C")
     check_shape(mask, "mask", *scores.shape)
-    # the least finite value and not -inf: a list without candidates would give NaN
-    log = torch.log_softmax(logits.masked_fill(~mask, torch.finfo(logits.dtype).min), 1)
-    log = log.masked_fill(~mask, 0)
-    return log.exp().masked_fill(~mask, 0), log
+    return masked_softmax(wide(scores) / tau, mask)
 
 
 def _cross_entropy(logits: Tensor, hidden: Tensor, labels: Tensor) -> Tensor:
-    return functional.cross_entropy(
-        logits.masked_fill(hidden, -torch.inf), labels, reduction="none"
-    )
+    shown = logits.masked_fill(hidden, -torch.inf)
+    return functional.cross_entropy(shown, labels, reduction="none")
 
 
-def _check_batch(
-    q: Tensor, p: Tensor, n: Tensor | None, negatives: str, tau: float | Tensor
-) -> int:
-    """Check embeddings and options; return H."""
-    check_shape(q, "q", None, None)
+def _check_batch(q: Tensor, p: Tensor, n: Tensor | None, tau: float | Tensor = 1.0) -> int:
+    """Check embeddings and temperature; return H."""
+    check_shape(q, "q", "b", "d")
     check_shape(p, "p", *q.shape)
-    if n is not None:
-        check_shape(n, "n", len(q), None, q.shape[1])
-    if negatives not in ("all", "own"):
-        raise ValueError(f"negatives: expected 'all' or 'own', found {negatives!r}")
-    if not isinstance(tau, Tensor) and not tau > 0:
-        raise ValueError(f"tau: expected a temperature above 0, found {tau}")
+    check_shape(n, "n", len(q), "H", q.shape[1])
+    require(isinstance(tau, Tensor) or tau > 0, "tau", "a temperature above 0", tau)
     return 0 if n is None else n.shape[1]

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bigrain._checks import check_integer
+from bigrain._checks import check_integer, require
 from bigrain.quant import OPQ
 from bigrain.quant._opq import check_rotation
 from bigrain.quant._product import check_codebooks, lengths
@@ -66,16 +66,10 @@ class LearnedPQ(nn.Module):
     fitted: Tensor
 
     def __init__(
-        self,
-        dim: int,
-        m: int,
-        *,
-        d_out: int | None = None,
-        temperature: float = 1.0,
+        self, dim: int, m: int, *, d_out: int | None = None, temperature: float = 1.0
     ) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise ValueError(f"temperature: expected a number above 0, found {temperature}")
+        require(temperature > 0, "temperature", "a number above 0", temperature)
         dim = check_integer(dim, "dim", 1, 2**15)
         coded = dim if d_out is None else check_integer(d_out, "d_out", 1, dim)
         self.m = check_integer(m, "m", 1, coded)
@@ -87,8 +81,7 @@ class LearnedPQ(nn.Module):
         self.skew = nn.Parameter(torch.zeros(dim, dim))
         self.register_buffer("base", torch.eye(dim)[:, :coded].clone())
         self.register_buffer("fitted", torch.tensor(False))
-        real = torch.arange(width) < torch.tensor(lengths(coded, self.m))[:, None]
-        self._real = None if bool(real.all()) else real
+        self._real = torch.arange(width) < torch.tensor(lengths(coded, self.m))[:, None]
 
     @classmethod
     def from_arrays(cls, rotation: Any, codebooks: Any, *, temperature: float = 1.0) -> LearnedPQ:
@@ -101,8 +94,7 @@ class LearnedPQ(nn.Module):
         """
         matrix = check_rotation(rotation)
         books, coded = check_codebooks(codebooks, matrix.shape[1])
-        if books.shape[1] != K:
-            raise ValueError(f"codebooks: expected {K} codewords each, found shape {books.shape}")
+        require(books.shape[1] == K, "codebooks", f"{K} codewords each", f"shape {books.shape}")
         self = cls(len(matrix), len(books), d_out=coded, temperature=temperature)
         self._set(matrix, books)
         return self
@@ -110,8 +102,7 @@ class LearnedPQ(nn.Module):
     def initialise(self, x: Any, *, seed: int = 0, threads: int = 0) -> LearnedPQ:
         """Start from the engine's OPQ of x, (n, dim) with n at least 256, and return self."""
         opq = OPQ(self.m, d_out=self.base.shape[1]).fit(x, seed=seed, threads=threads)
-        if opq.dim != self.dim:
-            raise ValueError(f"x: expected {self.dim} dimensions, found {opq.dim}")
+        require(opq.dim == self.dim, "x", f"{self.dim} dimensions", opq.dim)
         self._set(opq.rotation, opq.codebooks)
         return self
 
@@ -127,14 +118,9 @@ class LearnedPQ(nn.Module):
         return _turned(self.base, self.skew)
 
     def _cut(self, rotated: Tensor) -> Tensor:
-        if self._real is None:
-            return rotated.reshape(len(rotated), self.m, rotated.shape[1] // self.m)
         parts = rotated.new_zeros(len(rotated), *self._real.shape)
         parts[:, self._real] = rotated
         return parts
-
-    def _join(self, parts: Tensor) -> Tensor:
-        return parts.flatten(1) if self._real is None else parts[:, self._real]
 
     def forward(self, x: Tensor, codes: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Quantize x.
@@ -159,7 +145,7 @@ class LearnedPQ(nn.Module):
         if codes is None:
             soft = torch.einsum("nmk,mks->nms", log_p.exp(), self.codebooks.detach())
             quantized = quantized + (soft - soft.detach())
-        recon = self._join(quantized) @ rotation.T
+        recon = quantized[:, self._real] @ rotation.T
         return recon, chosen.to(torch.uint8), log_p.gather(-1, chosen[..., None])[..., 0]
 
     def fold(self) -> LearnedPQ:
@@ -237,9 +223,9 @@ class LearnedPQ(nn.Module):
         Raises:
             ValueError: shapes that do not fit, rows out of range, no pairs for "mcl".
         """
-        check_integer(drawn, "drawn", 1, 2**20)
-        data = embeddings(self.dim, q_emb, d_emb, pairs, loss, candidates, threads)
-        data = replace(data, drawn=drawn).to(self.codebooks.device)
+        device = self.codebooks.device
+        data = embeddings(self.dim, device, q_emb, d_emb, pairs, loss, candidates, threads)
+        data = replace(data, drawn=check_integer(drawn, "drawn", 1, 2**20))
         check_integer(steps, "steps", 1, 2**31)
         check_integer(batch_size, "batch_size", 1, data.rows)
         if not bool(self.fitted):
@@ -354,8 +340,7 @@ class MatchingLoss(nn.Module):
         group: Any = None,
     ) -> Tensor:
         """Return `mcl` of (b, dim), (b, dim), (b, H, dim)."""
-        ids: dict[str, Any] = {"p_ids": p_ids, "n_ids": n_ids}
-        return mcl(q, p, self.pq, n, group=group, **ids, **self.options)
+        return mcl(q, p, self.pq, n, p_ids=p_ids, n_ids=n_ids, group=group, **self.options)
 
 
 def distill_vq(

@@ -4,7 +4,8 @@
 A sampler yields int64 arrays of rows without end. All ranks draw the same epoch from (seed, epoch)
 and each yields its own part of a round, so that no state is exchanged, what holds for a batch
 holds over all ranks together, and a restart needs epoch and cursor only. An incomplete last round
-of an epoch is left out.
+of an epoch is left out. All samplers take the keywords seed (0 unless given), rank (0) and
+world (1).
 """
 
 from __future__ import annotations
@@ -16,25 +17,24 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bigrain.train._mining import duplicate_groups
+from bigrain._checks import require, require_choice
+from bigrain.eval.collections import duplicate_groups
+from bigrain.quant._kmeans import k_means
 
 Rows = npt.NDArray[np.int64]
-
-KMEANS_BLOCK = 4096  # rows compared with all centroids at once
 
 
 class _Sampler:
     """What samplers share: rounds of one batch per rank, and the place to go on from."""
 
-    def __init__(self, n: int, batch_size: int, seed: int, rank: int, world: int) -> None:
-        if not 0 <= rank < world:
-            raise ValueError(f"rank: expected 0 to {world - 1}, found {rank}")
-        if not 1 <= batch_size * world <= n:
-            raise ValueError(
-                f"batch_size: expected 1 to {n // world}, for {n} rows over {world} processes, "
-                f"found {batch_size}"
-            )
+    def __init__(
+        self, n: int, batch_size: int, *, seed: int = 0, rank: int = 0, world: int = 1
+    ) -> None:
+        require(0 <= rank < world, "rank", f"0 to {world - 1}", rank)
+        most = f"1 to {n // world}, for {n} rows over {world} processes"
+        require(1 <= batch_size * world <= n, "batch_size", most, batch_size)
         self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
+        self.n, self.whole = n, batch_size * world
         self.epoch = self.cursor = 0
 
     def _rounds(self, rng: np.random.Generator) -> list[Any]:
@@ -66,10 +66,8 @@ class _Sampler:
             ValueError: the state is of another seed or number of ranks.
         """
         for name in ("world", "seed"):
-            if state[name] != getattr(self, name):
-                raise ValueError(
-                    f"state: expected {name} {getattr(self, name)}, found {state[name]}"
-                )
+            own = getattr(self, name)
+            require(state[name] == own, "state", f"{name} {own}", state[name])
         self.epoch, self.cursor = state["epoch"], state["cursor"]
 
 
@@ -79,18 +77,12 @@ class Shuffled(_Sampler):
     Args:
         n: rows of the training set.
         batch_size: rows per rank.
-        seed, rank, world: as in the module's text.
+        seed, rank, world: as for every sampler; see the module.
     """
 
-    def __init__(
-        self, n: int, batch_size: int, *, seed: int = 0, rank: int = 0, world: int = 1
-    ) -> None:
-        super().__init__(n, batch_size, seed, rank, world)
-        self._n = n
-
     def _rounds(self, rng: np.random.Generator) -> Any:
-        whole = self._n // (self.batch_size * self.world) * self.batch_size * self.world
-        return rng.permutation(self._n)[:whole].reshape(-1, self.world, self.batch_size)
+        used = self.n // self.whole * self.whole
+        return rng.permutation(self.n)[:used].reshape(-1, self.world, self.batch_size)
 
 
 class NoDuplicates(_Sampler):
@@ -99,15 +91,13 @@ class NoDuplicates(_Sampler):
     Args:
         keys: (n,) or (n, K) int64; rows conflict if they are equal in any column.
         batch_size: rows per rank.
-        seed, rank, world: as in the module's text.
+        seed, rank, world: as for every sampler; see the module.
     """
 
-    def __init__(
-        self, keys: Any, batch_size: int, *, seed: int = 0, rank: int = 0, world: int = 1
-    ) -> None:
+    def __init__(self, keys: Any, batch_size: int, **place: int) -> None:
         columns = np.asarray(keys, np.int64)
         columns = columns.reshape(len(columns), -1)
-        super().__init__(len(columns), batch_size, seed, rank, world)
+        super().__init__(len(columns), batch_size, **place)
         self._keys = [set(enumerate(row)) for row in columns.tolist()]
 
     @classmethod
@@ -117,15 +107,14 @@ class NoDuplicates(_Sampler):
         return cls(np.stack([positives, duplicate_groups(data.queries)], 1), batch_size, **options)
 
     def _rounds(self, rng: np.random.Generator) -> list[Any]:
-        fresh = iter(rng.permutation(len(self._keys)).tolist())
+        fresh = iter(rng.permutation(self.n).tolist())
         waiting: deque[int] = deque()
         rounds: list[Any] = []
-        whole = self.batch_size * self.world
         while True:
             batch: list[int] = []
             used: set[tuple[int, int]] = set()
             turns = len(waiting)
-            while len(batch) < whole:
+            while len(batch) < self.whole:
                 row = waiting.popleft() if turns else next(fresh, None)
                 turns -= turns > 0
                 if row is None:
@@ -146,25 +135,20 @@ class TokenBudget(_Sampler):
         lengths: (n,) tokens per row.
         budget: most tokens of a batch: rows times its longest row.
         pool: rows are sorted within random pools of about so many batches.
-        seed, rank, world: as in the module's text.
+        seed, rank, world: as for every sampler; see the module.
     """
 
-    def __init__(
-        self, lengths: Any, budget: int, *, pool: int = 100, seed: int = 0,
-        rank: int = 0, world: int = 1,
-    ) -> None:  # fmt: skip
+    def __init__(self, lengths: Any, budget: int, *, pool: int = 100, **place: int) -> None:
         self._lengths = np.asarray(lengths, np.int64)
-        super().__init__(len(self._lengths), 1, seed, rank, world)
-        if self._lengths.max() > budget or self._lengths.min() < 1:
-            raise ValueError(
-                f"lengths: expected 1 to budget={budget}, found {self._lengths.min()} to "
-                f"{self._lengths.max()}; cut the texts or raise the budget"
-            )
+        super().__init__(len(self._lengths), 1, **place)
+        low, high = self._lengths.min(), self._lengths.max()
+        expected, advice = f"1 to budget={budget}", "cut the texts or raise the budget"
+        require(1 <= low <= high <= budget, "lengths", expected, f"{low} to {high}", advice)
         self._budget, self._pool = budget, max(1, int(pool * budget / self._lengths.mean()))
 
     def _rounds(self, rng: np.random.Generator) -> list[Any]:
-        order, batches = rng.permutation(len(self._lengths)), []
-        for start in range(0, len(order), self._pool):
+        order, batches = rng.permutation(self.n), []
+        for start in range(0, self.n, self._pool):
             part = order[start : start + self._pool]
             part = part[np.argsort(self._lengths[part], kind="stable")]
             first = 0
@@ -193,17 +177,22 @@ class TopicAware(_Sampler):
         clusters: of k-means.
         margins: (n,) teacher's scores of the positive less those of the negative; None: no bins.
         bins: of equal width over the margins' range (the paper: 10).
-        seed, rank, world: as in the module's text.
+        seed, rank, world: as for every sampler; see the module.
     """
 
     def __init__(
-        self, queries: Any, batch_size: int, clusters: int, *, margins: Any = None,
-        bins: int = 10, seed: int = 0, rank: int = 0, world: int = 1,
-    ) -> None:  # fmt: skip
+        self,
+        queries: Any,
+        batch_size: int,
+        clusters: int,
+        *,
+        margins: Any = None,
+        bins: int = 10,
+        **place: int,
+    ) -> None:
         x = np.asarray(queries, np.float32)
-        super().__init__(len(x), batch_size, seed, rank, world)
-        self._whole = batch_size * world
-        self.topics = k_means(x, clusters, seed=seed, least=self._whole)
+        super().__init__(len(x), batch_size, **place)
+        self.topics = k_means(x, clusters, seed=self.seed, least=self.whole)
         self._bins = np.zeros(len(x), np.int64)
         if margins is not None:
             m = np.asarray(margins, np.float64)
@@ -212,9 +201,8 @@ class TopicAware(_Sampler):
 
     def _rounds(self, rng: np.random.Generator) -> list[Any]:
         members = [np.flatnonzero(self.topics == topic) for topic in np.unique(self.topics)]
-        shares = np.array([len(rows) for rows in members]) / len(self.topics)
-        count = len(self.topics) // self._whole
-        drawn = rng.choice(len(members), count, p=shares)
+        shares = np.array([len(rows) for rows in members]) / self.n
+        drawn = rng.choice(len(members), self.n // self.whole, p=shares)
         return [self._split(self._draw(members[topic], rng)) for topic in drawn]
 
     def _draw(self, rows: Rows, rng: np.random.Generator) -> Rows:
@@ -223,7 +211,7 @@ class TopicAware(_Sampler):
         order = np.argsort(self._bins[rows], kind="stable")
         sizes = np.bincount(self._bins[rows])
         turn = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        return rows[order[np.argsort(turn + rng.random(len(rows)))[: self._whole]]]
+        return rows[order[np.argsort(turn + rng.random(len(rows)))[: self.whole]]]
 
 
 class Locality(_Sampler):
@@ -239,16 +227,20 @@ class Locality(_Sampler):
         positives: (n,) int64.
         batch_size: rows per rank.
         order: "walk" or "snowball".
-        seed, rank, world: as in the module's text.
+        seed, rank, world: as for every sampler; see the module.
     """
 
     def __init__(
-        self, neighbours: Any, positives: Any, batch_size: int, *,
-        order: Literal["walk", "snowball"] = "walk", seed: int = 0, rank: int = 0, world: int = 1,
-    ) -> None:  # fmt: skip
-        if order not in ("walk", "snowball"):
-            raise ValueError(f"order: expected 'walk' or 'snowball', found {order!r}")
-        super().__init__(len(positives), batch_size, seed, rank, world)
+        self,
+        neighbours: Any,
+        positives: Any,
+        batch_size: int,
+        *,
+        order: Literal["walk", "snowball"] = "walk",
+        **place: int,
+    ) -> None:
+        require_choice(order, "order", "walk", "snowball")
+        super().__init__(len(positives), batch_size, **place)
         answers: dict[int, list[int]] = {}
         for row, document in enumerate(np.asarray(positives).tolist()):
             answers.setdefault(document, []).append(row)
@@ -259,19 +251,16 @@ class Locality(_Sampler):
         self._order = order
 
     def _rounds(self, rng: np.random.Generator) -> list[Any]:
-        starts = iter(rng.permutation(len(self._next)).tolist())
-        seen = np.zeros(len(self._next), bool)
+        starts = iter(rng.permutation(self.n).tolist())
+        seen = np.zeros(self.n, bool)
         rounds: list[Any] = []
-        whole = self.batch_size * self.world
         while True:
             batch: list[int] = []
             reach: deque[int] = deque()
-            while len(batch) < whole:
+            while len(batch) < self.whole:
                 if reach:
                     row = reach.pop() if self._order == "walk" else reach.popleft()
-                elif (start := next(starts, None)) is not None:
-                    row = start
-                else:
+                elif (row := next(starts, -1)) < 0:
                     return rounds
                 if not seen[row]:
                     seen[row] = True
@@ -279,46 +268,3 @@ class Locality(_Sampler):
                     near = self._next[row]
                     reach.extend(rng.permutation(near[~seen[near]]).tolist())
             rounds.append(self._split(batch))
-
-
-def k_means(x: Any, k: int, *, seed: int = 0, iterations: int = 10, least: int = 1) -> Rows:
-    """Cluster (n, d) vectors by Lloyd's iterations; return (n,) labels below k.
-
-    Args:
-        x: vectors.
-        k: clusters, 1 to n.
-        seed: of the first centroids, rows drawn far from each other (k-means++).
-        iterations: TAS-B's topics need no convergence.
-        least: clusters with fewer rows are dissolved into the nearest others.
-    """
-    x = np.asarray(x, np.float32)
-    if not 1 <= k <= len(x):
-        raise ValueError(f"k: expected 1 to {len(x)} clusters, found {k}")
-    rng = np.random.default_rng(seed)
-    first = [int(rng.integers(len(x)))]
-    gap = np.full(len(x), np.inf)
-    while len(first) < k:
-        gap = np.minimum(gap, ((x - x[first[-1]]) ** 2).sum(axis=1, dtype=np.float64))
-        if not (total := gap.sum()):
-            break  # fewer distinct rows than clusters
-        first.append(int(rng.choice(len(x), p=gap / total)))
-    centres = x[first]
-    for _ in range(iterations):
-        labels = _nearest(x, centres)
-        counts = np.bincount(labels, minlength=len(centres))
-        sums = np.zeros_like(centres)
-        np.add.at(sums, labels, x)
-        kept = counts > 0
-        centres = sums[kept] / counts[kept, None]
-    while True:
-        labels = _nearest(x, centres)
-        counts = np.bincount(labels, minlength=len(centres))
-        if len(centres) == 1 or counts.min() >= least:
-            return labels
-        centres = np.delete(centres, counts.argmin(), axis=0)
-
-
-def _nearest(x: npt.NDArray[np.float32], centres: npt.NDArray[np.float32]) -> Rows:
-    half = (centres**2).sum(axis=1) / 2
-    blocks = [x[i : i + KMEANS_BLOCK] for i in range(0, len(x), KMEANS_BLOCK)]
-    return np.concatenate([np.argmin(half - part @ centres.T, axis=1) for part in blocks])

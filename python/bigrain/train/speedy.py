@@ -22,7 +22,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bigrain.train.user import AttnPool, check_history, masked_softmax, wide
+from bigrain._checks import check_shape, require
+from bigrain.train._tensors import masked_softmax, mean, wide
+from bigrain.train.user import AttnPool, check_history
 
 # SpeedyFeed's schedule of the cache and its weight k2 of term frequency.
 BETA, GAMMA, K2 = 0.002, 20, 2.0
@@ -42,8 +44,7 @@ class NewsCache:
     def __init__(
         self, n: int, dim: int, *, beta: float = BETA, gamma: int = GAMMA, seed: int = 0
     ) -> None:
-        if beta < 0 or gamma < 0:
-            raise ValueError(f"beta, gamma: expected 0 or more, found {beta} and {gamma}")
+        require(beta >= 0 and gamma >= 0, "beta, gamma", "0 or more", f"{beta} and {gamma}")
         self.beta, self.gamma = beta, gamma
         self.emb, self.written = torch.zeros(n, dim), torch.full((n,), -1)
         self.random = torch.Generator().manual_seed(seed)
@@ -116,12 +117,11 @@ def encode_unique(
     if cache is None:
         vectors = encode(unique)
     else:
-        known, hit = cache.lookup(unique, step)
-        vectors = known
+        vectors, hit = cache.lookup(unique, step)
         if not bool(hit.all()):
             fresh = encode(unique[~hit])
             cache.store(unique[~hit], fresh, step)
-            vectors = known.to(fresh).index_put(((~hit).nonzero()[:, 0],), fresh)
+            vectors = vectors.to(fresh).index_put(((~hit).nonzero()[:, 0],), fresh)
     out = vectors[places.clamp_min(0)]
     filler = out.new_zeros(out.shape[-1]) if dummy is None else dummy.to(out)
     return torch.where((places >= 0)[..., None], out, filler)
@@ -136,8 +136,7 @@ class BusLayer(nn.Module):
 
     def __init__(self, dim: int, heads: int = 4, dropout: float = 0.0) -> None:
         super().__init__()
-        if dim % heads:
-            raise ValueError(f"dim: expected a multiple of heads = {heads}, found {dim}")
+        require(dim % heads == 0, "dim", f"a multiple of heads = {heads}", dim)
         self.heads, self.p = heads, dropout
         self.norms = nn.ModuleList([nn.LayerNorm(dim), nn.LayerNorm(dim)])
         self.query, self.keys, self.out = (nn.Linear(dim, m * dim) for m in (1, 2, 1))
@@ -161,9 +160,8 @@ class BusLayer(nn.Module):
             others = mask[:, None, :, 0] & ~torch.eye(K, dtype=torch.bool, device=x.device)
             seen = torch.cat([others, mask], 2)
         q, (k, v) = self.query(self.norms[0](x)), self.keys(self.norms[0](context)).chunk(2, -1)
-        q, k, v = (
-            a.view(n * K, -1, self.heads, d // self.heads).transpose(1, 2) for a in (q, k, v)
-        )
+        heads = (n * K, -1, self.heads, d // self.heads)
+        q, k, v = (a.view(heads).transpose(1, 2) for a in (q, k, v))
         # A segment without tokens would have nothing to attend to: let it see itself.
         seen = (seen | ~mask.any(2, keepdim=True)).view(n * K, 1, 1, -1)
         p = self.p if self.training else 0.0
@@ -232,7 +230,8 @@ def ar_user(hist: Tensor, mask: Tensor, logits: Tensor | None = None) -> Tensor:
     scores = hist.new_zeros(hist.shape[:2]) if logits is None else logits
     L = hist.shape[1]
     past = torch.ones(L, L, dtype=torch.bool, device=hist.device).tril()[: max(L - 1, 0)]
-    weights = masked_softmax(scores[:, None].expand(-1, len(past), -1), past & mask[:, None], 2)
+    seen = past & mask[:, None]
+    weights = masked_softmax(scores[:, None].expand(-1, len(past), -1), seen, 2)[0]
     return weights.to(hist.dtype) @ hist
 
 
@@ -247,16 +246,12 @@ def ar_loss(user: Tensor, pos: Tensor, neg: Tensor, mask: Tensor) -> Tensor:
     Returns:
         Scalar; 0 if no position counts.
     """
-    if neg.ndim != 4 or neg.shape[:2] != user.shape[:2]:
-        raise ValueError(
-            f"neg: expected shape (b, L - 1, S, d) with user's {tuple(user.shape[:2])} in front, "
-            f"found {tuple(neg.shape)}"
-        )
+    check_shape(neg, "neg", *user.shape[:2], "S", user.shape[2])
     u = wide(user)
     positive = (u * wide(pos)).sum(-1)
     negative = torch.einsum("bld,blsd->bls", u, wide(neg))
     losses = torch.logsumexp(torch.cat([positive[..., None], negative], -1), -1) - positive
-    return losses.where(mask, 0).sum() / mask.sum().clamp_min(1)
+    return mean(losses, mask)
 
 
 def refine(

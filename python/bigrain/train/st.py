@@ -12,20 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
+from bigrain._checks import require
 from bigrain.eval.collections import StrPath
 from bigrain.train.data import TrainingSet
+from bigrain.train.encoders import Encoder, Features, Kind, Vectors
 from bigrain.train.trainer import State, named_by
 
 # Knuth's multiplier (MMIX): odd, so that no token is lost to the powers of 2^64.
 _MULTIPLIER = 6364136223846793005
 
 
-class StEncoder(nn.Module):
+class StEncoder(Encoder):
     """A SentenceTransformer with the face of `bigrain.train.encoders`.
 
     Args:
@@ -39,25 +40,14 @@ class StEncoder(nn.Module):
         self.dim = int(model.get_embedding_dimension())
         self.metric = metric or ("ip" if model.similarity_fn_name == "dot" else "cosine")
 
-    def tokenize(self, texts: Sequence[str], kind: str = "query") -> dict[str, Tensor]:
+    def tokenize(self, texts: Sequence[str], kind: Kind = "query") -> Features:
         """Return the model's features of texts, with its prompt for the kind if it has one."""
         features = self.model.preprocess(list(texts), prompt=self.model.prompts.get(kind))
         return {k: v for k, v in features.items() if isinstance(v, Tensor)}
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         """Return (n, dim) vectors; of unit length where the metric is "cosine"."""
-        vectors: Tensor = self.model(dict(features))["sentence_embedding"]
-        return nn.functional.normalize(vectors, dim=-1) if self.metric == "cosine" else vectors
-
-    def encode_query(self, texts: Sequence[str], batch_size: int = 256) -> npt.NDArray[np.float32]:
-        """Return (n, dim) float32."""
-        return self._encode(self.model.encode_query, texts, batch_size)
-
-    def encode_document(
-        self, texts: Sequence[str], batch_size: int = 256
-    ) -> npt.NDArray[np.float32]:
-        """Return (n, dim) float32."""
-        return self._encode(self.model.encode_document, texts, batch_size)
+        return self._finish(self.model(dict(features))["sentence_embedding"])
 
     def save(self, path: StrPath) -> None:
         """Write the model as sentence-transformers does."""
@@ -70,14 +60,12 @@ class StEncoder(nn.Module):
 
         return StEncoder(SentenceTransformer(str(path)))
 
-    def _encode(
-        self, encode: Callable[..., Any], texts: Sequence[str], batch_size: int
-    ) -> npt.NDArray[np.float32]:
-        was = self.model.training
+    def _encode(self, texts: Sequence[str], kind: Kind, batch: int) -> Vectors:
+        encode = self.model.encode_query if kind == "query" else self.model.encode_document
+        unit, was = self.metric == "cosine", self.model.training
         found = encode(
-            list(texts), batch_size=batch_size, convert_to_numpy=True, show_progress_bar=False,
-            normalize_embeddings=self.metric == "cosine",
-        )  # fmt: skip
+            list(texts), batch_size=batch, show_progress_bar=False, normalize_embeddings=unit
+        )
         self.model.train(was)
         return np.asarray(found, np.float32)
 
@@ -108,10 +96,8 @@ class StLoss(nn.Module):
     ) -> Tensor:
         """Return the loss of one dict of features per column."""
         columns = list(sentence_features)
-        ids = [token_ids(column) for column in columns]
-        return self.from_embeddings(
-            [self.model(c)["sentence_embedding"] for c in columns], labels, ids
-        )
+        embeddings = [self.model(column)["sentence_embedding"] for column in columns]
+        return self.from_embeddings(embeddings, labels, [token_ids(column) for column in columns])
 
     def from_embeddings(
         self,
@@ -120,8 +106,7 @@ class StLoss(nn.Module):
         ids: Sequence[Tensor] | None = None,
     ) -> Tensor:
         """Return the loss of one (b, dim) tensor per column; `ids` (b,) int64 per column."""
-        if len(embeddings) < 2:
-            raise ValueError(f"columns: expected query, positive, ..., found {len(embeddings)}")
+        require(len(embeddings) >= 2, "columns", "query, positive, ...", len(embeddings))
         if self.normalize:
             embeddings = [nn.functional.normalize(e.float(), dim=-1) for e in embeddings]
         q, p, *others = embeddings
@@ -138,13 +123,10 @@ def token_ids(features: Mapping[str, Tensor]) -> Tensor:
 
     A polynomial hash of the tokens modulo 2^63; without `input_ids` every row is its own.
     """
-    if "input_ids" not in features:
-        raise ValueError(f"features: expected input_ids, found {list(features)}")
+    require("input_ids" in features, "features", "input_ids", list(features))
     tokens = (features["input_ids"] + 1) * features["attention_mask"]
-    powers = [pow(_MULTIPLIER, place, 2**64) for place in range(tokens.shape[1])]
-    signed = [power - 2**64 if power >= 2**63 else power for power in powers]
-    weights = torch.tensor(signed, dtype=torch.int64, device=tokens.device)
-    return (tokens * weights).sum(1) & (2**63 - 1)
+    powers = torch.full_like(tokens[:1], _MULTIPLIER).cumprod(1)  # modulo 2^64
+    return (tokens * powers).sum(1) & (2**63 - 1)
 
 
 class LiveColumns:
@@ -173,9 +155,8 @@ class LiveColumns:
         }
         if data.negatives is not None:
             # Padding repeats the positive, which equal ids take out of its own row.
-            hard = np.where(
-                data.negatives[rows] < 0, data.positives[rows, None], data.negatives[rows]
-            )
+            own, hard = data.positives[rows, None], data.negatives[rows]
+            hard = np.where(hard < 0, own, hard)
             for place, column in enumerate(hard.T, 1):
                 columns[f"negative_{place}"] = [data.documents[i] for i in column]
         if data.scores is not None:
@@ -197,8 +178,7 @@ class AnceCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
 
     def __init__(self, refresher: Any, encoder: Any, columns: LiveColumns) -> None:
         self.refresher, self.columns = refresher, columns
-        none: Any = None
-        self.state = State(encoder, columns.data, none, 0)
+        self.state = State(encoder, columns.data, None, 0)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Take the first negatives, or those of the checkpoint that training goes on from."""

@@ -11,16 +11,20 @@ SIGIR 2021) after Paria et al., ICLR 2020.
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from bigrain.train._tensors import check_shape, dot, mean, wide
+from bigrain._checks import check_shape, require
+from bigrain.train._tensors import dot, masked_softmax, mean, wide
 from bigrain.train.dist import Group, all_gather_grad, group_info
 
 # Products of token pairs held at a time: 64 MiB of float32. A choice, not a limit.
 BLOCK = 1 << 24
+# Of queries and documents.
+Pair: TypeAlias = "tuple[Tensor | None, Tensor | None]"
 
 
 def term_recall(pred: Tensor, target: Tensor, mask: Tensor) -> Tensor:
@@ -30,11 +34,7 @@ def term_recall(pred: Tensor, target: Tensor, mask: Tensor) -> Tensor:
 
 
 def impact_scores(
-    w_q: Tensor,
-    q_ids: Tensor,
-    w_d: Tensor,
-    d_ids: Tensor,
-    masks: tuple[Tensor, Tensor] | None = None,
+    w_q: Tensor, q_ids: Tensor, w_d: Tensor, d_ids: Tensor, masks: Pair = (None, None)
 ) -> Tensor:
     """Sum over query tokens of their weight times the greatest weight of that id in the document.
 
@@ -45,9 +45,8 @@ def impact_scores(
     Returns:
         (bq, bd). A token that the document lacks adds 0; one that a query repeats counts again.
     """
-    q_mask, d_mask = (None, None) if masks is None else masks
     ones = torch.ones_like(w_q)[:, :, None]
-    return _scores(ones, w_d[:, :, None], q_mask, d_mask, (q_ids, d_ids), weights=w_q)
+    return _scores(ones, w_d[:, :, None], masks, (q_ids, d_ids), weights=w_q)
 
 
 def coil_scores(
@@ -70,9 +69,8 @@ def coil_scores(
     Returns:
         (bq, bd). The floor at 0 is what a search over lists of tokens gives as well.
     """
-    scores = _scores(q_tok, d_tok, q_mask, d_mask, (q_ids, d_ids), floor=True)
-    if (cls_q is None) != (cls_d is None):
-        raise ValueError("cls_q, cls_d: expected both or neither, found one")
+    scores = _scores(q_tok, d_tok, (q_mask, d_mask), (q_ids, d_ids), floor=True)
+    require((cls_q is None) == (cls_d is None), "cls_q, cls_d", "both or neither", "one")
     return scores if cls_q is None or cls_d is None else scores + dot(cls_q, cls_d)
 
 
@@ -87,63 +85,46 @@ def maxsim(
     Returns:
         (bq, bd); 0 for a document without tokens.
     """
-    return _scores(q_tok, d_tok, q_mask, d_mask)
+    return _scores(q_tok, d_tok, (q_mask, d_mask))
 
 
 def _scores(
     q_tok: Tensor,
     d_tok: Tensor,
-    q_mask: Tensor | None,
-    d_mask: Tensor | None,
-    ids: tuple[Tensor, Tensor] | None = None,
+    masks: Pair,
+    ids: Pair = (None, None),
     *,
     weights: Tensor | None = None,
     floor: bool = False,
 ) -> Tensor:
     """Score in blocks of queries, each computed anew in the backward pass where there are many."""
-    check_shape(q_tok, "q_tok", None, None, None)
-    check_shape(d_tok, "d_tok", None, None, q_tok.shape[2])
-    sides = [("q", q_tok, q_mask, ids and ids[0]), ("d", d_tok, d_mask, ids and ids[1])]
-    for side, tokens, mask, own in sides:
-        for name, given in ((f"{side}_mask", mask), (f"{side}_ids", own)):
-            if given is not None:
-                check_shape(given, name, *tokens.shape[:2])
+    check_shape(q_tok, "q_tok", "bq", "Lq", "t")
+    check_shape(d_tok, "d_tok", "bd", "Ld", q_tok.shape[2])
+    for side, tokens, mask, own in zip("qd", (q_tok, d_tok), masks, ids, strict=True):
+        check_shape(mask, f"{side}_mask", *tokens.shape[:2])
+        check_shape(own, f"{side}_ids", *tokens.shape[:2])
     weight = torch.ones_like(q_tok[..., 0]) if weights is None else weights
-    if q_mask is not None:
-        weight = weight.masked_fill(~q_mask, 0)
-    q_ids, d_ids = ids or (torch.zeros_like(weight), None)
-    rows = max(BLOCK // max(q_tok.shape[1] * d_tok.shape[0] * d_tok.shape[1], 1), 1)
-    parts = []
-    for i in range(0, max(len(q_tok), 1), rows):
-        block = (q_tok[i : i + rows], weight[i : i + rows], q_ids[i : i + rows])
-        if len(q_tok) > rows and torch.is_grad_enabled():
-            score = checkpoint(_block, *block, d_tok, d_mask, d_ids, floor, use_reentrant=False)
-        else:
-            score = _block(*block, d_tok, d_mask, d_ids, floor)
-        parts.append(score)
-    return torch.cat(parts)
-
-
-def _block(
-    q_tok: Tensor,
-    weight: Tensor,
-    q_ids: Tensor,
-    d_tok: Tensor,
-    d_mask: Tensor | None,
-    d_ids: Tensor | None,
-    floor: bool,
-) -> Tensor:
-    (bq, Lq), (bd, Ld) = q_tok.shape[:2], d_tok.shape[:2]
-    if Ld == 0:
+    if masks[0] is not None:
+        weight = weight.masked_fill(~masks[0], 0)
+    if d_tok.shape[1] == 0:
         return dot(weight.sum(1, keepdim=True), d_tok.sum((1, 2))[:, None]) * 0
-    products = dot(q_tok.flatten(0, 1), d_tok.flatten(0, 1)).view(bq, Lq, bd, Ld)
-    if d_mask is not None:
-        products = products.masked_fill(~d_mask, -torch.inf)
-    if d_ids is not None:
-        products = products.masked_fill(q_ids[:, :, None, None] != d_ids, -torch.inf)
-    best = products.amax(3)
-    best = best.clamp(min=0) if floor else torch.where(best > -torch.inf, best, 0)
-    return (best * wide(weight)[:, :, None]).sum(1)
+
+    def block(part: slice) -> Tensor:
+        products = dot(q_tok[part].flatten(0, 1), d_tok.flatten(0, 1))
+        products = products.view(*weight[part].shape, *d_tok.shape[:2])
+        if masks[1] is not None:
+            products = products.masked_fill(~masks[1], -torch.inf)
+        if ids[0] is not None and ids[1] is not None:
+            products = products.masked_fill(ids[0][part, :, None, None] != ids[1], -torch.inf)
+        best = products.amax(3)
+        best = best.clamp(min=0) if floor else torch.where(best > -torch.inf, best, 0)
+        return (best * wide(weight[part])[:, :, None]).sum(1)
+
+    rows = max(BLOCK // max(q_tok.shape[1] * d_tok.shape[:2].numel(), 1), 1)
+    parts = [slice(i, i + rows) for i in range(0, max(len(q_tok), 1), rows)]
+    if len(parts) > 1 and torch.is_grad_enabled():
+        return torch.cat([checkpoint(block, part, use_reentrant=False) for part in parts])
+    return torch.cat([block(part) for part in parts])
 
 
 def list_ce(scores: Tensor, labels: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -153,15 +134,10 @@ def list_ce(scores: Tensor, labels: Tensor, mask: Tensor | None = None) -> Tenso
         scores: (b, N); labels: (b,) int64 columns.
         mask: (b, N) bool, False for columns to leave out; a row whose label is left out counts 0.
     """
-    check_shape(scores, "scores", None, None)
+    check_shape(scores, "scores", "b", "N")
     check_shape(labels, "labels", len(scores))
-    logits = wide(scores)
-    if mask is None:
-        return mean(functional.cross_entropy(logits, labels, reduction="none"))
     check_shape(mask, "mask", *scores.shape)
-    log = torch.log_softmax(logits.masked_fill(~mask, torch.finfo(logits.dtype).min), 1)
-    picked = log.gather(1, labels[:, None])
-    return mean(-picked.masked_fill(~mask.gather(1, labels[:, None]), 0))
+    return mean(-masked_softmax(scores, mask)[1].gather(1, labels[:, None]))
 
 
 def flops(w: Tensor, group: Group | None = None) -> Tensor:
@@ -187,7 +163,7 @@ def splade_pool(logits: Tensor, mask: Tensor, chunk: int = 32) -> Tensor:
         logits: (b, L, V) of a masked language model; mask: (b, L) bool, False for padding.
         chunk: tokens at a time, so that no second (b, L, V) tensor is made.
     """
-    check_shape(logits, "logits", None, None, None)
+    check_shape(logits, "logits", "b", "L", "V")
     check_shape(mask, "mask", *logits.shape[:2])
     # log(1 + relu(x)) grows with x, so the greatest logit decides; 0 is the floor of relu
     best = wide(logits.new_zeros(len(logits), logits.shape[2]))

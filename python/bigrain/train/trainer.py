@@ -27,10 +27,11 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from bigrain._checks import require
 from bigrain._core import Cancelled
 from bigrain._progress import Progress, reporting
 from bigrain.eval.collections import StrPath
-from bigrain.train._checkpoint import Checkpoint, Log
+from bigrain.train._checkpoint import Checkpoint, log_lines
 from bigrain.train._tensors import rows_dot
 from bigrain.train.data import TrainingSet
 from bigrain.train.dist import average_gradients, mean_over_ranks
@@ -51,14 +52,14 @@ class State:
     Attributes:
         encoder: the module that is trained.
         data: replaceable between steps, by as many rows of other negatives or scores.
-        optimizer: AdamW.
+        optimizer: AdamW; None under another library's trainer.
         step, steps: done so far, and in all.
         losses: one per step done, over all ranks.
     """
 
     encoder: Any
     data: TrainingSet
-    optimizer: torch.optim.Optimizer
+    optimizer: Any
     steps: int
     step: int = 0
     losses: list[float] = dataclasses.field(default_factory=list)
@@ -132,12 +133,8 @@ def fit(
         Cancelled: by `progress`; a checkpoint stays.
     """
     for name, value in (("steps", steps), ("batch_size", batch_size), ("every", every)):
-        if value < 1:
-            raise ValueError(f"{name}: expected 1 or more, found {value}")
-    if not 0 <= warmup < 1 or lr <= 0:
-        raise ValueError(f"warmup, lr: expected 0 to 1 and above 0, found {warmup} and {lr}")
-    if chunk is not None and hasattr(encoder, "module"):
-        raise ValueError("chunk: GradCache needs the encoder itself; pass it with `group`")
+        require(value >= 1, name, "1 or more", value)
+    require(0 <= warmup < 1 and lr > 0, "warmup, lr", "0 to 1 and above 0", f"{warmup} and {lr}")
     device, callbacks = torch.device(device), list(callbacks)
     rank, world = (dist.get_rank(group), dist.get_world_size(group)) if group else (0, 1)
     if sampler is None:
@@ -148,19 +145,17 @@ def fit(
     optimizer = torch.optim.AdamW(parameters, lr, weight_decay=weight_decay)
     state = State(encoder, data, optimizer, steps)
     step = _Step(state, loss, device, group, chunk, clip, amp, geometry)
-    kept: Any = None
-    if checkpoint is not None:
-        settings = {"steps": steps, "batch_size": batch_size, "lr": lr, "warmup": warmup}
-        settings |= {"seed": seed, "rows": len(data), "world": world}
-        parts = [step.core, optimizer, loss, sampler, *callbacks]
-        kept = Checkpoint(checkpoint, state, settings, parts, device, group)
+    settings = {"steps": steps, "batch_size": batch_size, "lr": lr, "warmup": warmup}
+    settings |= {"seed": seed, "rows": len(data), "world": world}
+    parts = [step.core, optimizer, loss, sampler, *callbacks]
+    kept = Checkpoint(checkpoint, state, settings, parts, group)
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(cuda), reporting(progress, "training", "steps") as bar:
         torch.manual_seed(seed + rank)
-        if kept is not None and resume:
+        if resume:
             kept.restore()
         step.synchronise()
-        with Log(None if rank else log, state.step) as lines:
+        with log_lines(None if rank else log, state.step) as write:
             begin = time.perf_counter()
             _call(callbacks, "on_start", state)
             for rows in itertools.islice(_batches(sampler), steps - state.step):
@@ -168,9 +163,9 @@ def fit(
                 step(rows, rate)
                 _call(callbacks, "on_step", state)
                 line = {"step": state.step, "loss": state.losses[-1], "lr": rate, **state.record}
-                lines.write(line | {"seconds": round(time.perf_counter() - started, 4)})
+                write(line | {"seconds": round(time.perf_counter() - started, 4)})
                 state.record = {}
-                if kept is not None and (state.step % every == 0 or state.step == steps):
+                if state.step % every == 0 or state.step == steps:
                     kept.save()
                 if bar is not None and not bar(state.step, steps):
                     raise Cancelled(f"training: cancelled after step {state.step}")
@@ -194,7 +189,8 @@ class _Step:
         self.query_ids = state.data.query_ids() if "q_ids" in self.named else None
         self.parameters = state.optimizer.param_groups[0]["params"]
         # What DistributedDataParallel wraps it averages itself; a loss's parameters it does not.
-        inner = set() if self.core is state.encoder else set(self.core.parameters())
+        self.wrapped = [] if self.core is state.encoder else [state.encoder]
+        inner = {p for module in self.wrapped for p in module.parameters()}
         self.averaged = [p for p in self.parameters if p not in inner]
         if amp is None:
             amp = device.type == "cuda" and torch.cuda.is_bf16_supported()
@@ -207,10 +203,8 @@ class _Step:
         value = self._backward(np.asarray(rows, np.int64))
         value = float(mean_over_ranks(value, self.group))
         if not np.isfinite(value):
-            raise ValueError(
-                f"loss: {value} at step {state.step + 1}; lower lr, or look for texts or scores "
-                "that break it"
-            )
+            advice = "lower lr, or look for texts or scores that break it"
+            raise ValueError(f"loss: {value} at step {state.step + 1}; {advice}")
         average_gradients(self.averaged, self.group)
         if self.clip is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.clip)
@@ -231,7 +225,10 @@ class _Step:
         wanted = data.positives[rows]
         shape = None if data.negatives is None else (b, data.negatives.shape[1])
         if data.negatives is not None:
-            wanted = np.concatenate([wanted, data.negatives[rows].ravel()])
+            hard = data.negatives[rows].ravel()
+            if "n_ids" not in self.named and hard.min(initial=0) < 0:
+                raise ValueError("loss: the set has padded negatives (-1), so it must take n_ids")
+            wanted = np.concatenate([wanted, hard])
         # Each document is encoded once. -1 reads the last one, which the loss masks by its id.
         documents, places = np.unique(wanted, return_inverse=True)
         where = torch.from_numpy(places).to(self.device)
@@ -249,7 +246,7 @@ class _Step:
             self._tokens([data.documents[i] for i in documents], "document"),
         ]
         if self.chunk is not None:
-            return gradcache(self._embed, features, objective, self.chunk)
+            return gradcache(self._embed, features, objective, self.chunk, ddp=self.wrapped)
         value = objective(*map(self._embed, features))
         value.backward()  # type: ignore[no-untyped-call]
         return value
@@ -257,14 +254,10 @@ class _Step:
     def _named(self, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
         """Return what of ids, rows and scores the loss takes."""
         data = self.state.data
-        n_ids = None if data.negatives is None else data.negatives[rows]
-        if n_ids is not None and "n_ids" not in self.named and n_ids.min(initial=0) < 0:
-            raise ValueError("loss: the set has padded negatives (-1), so it must take n_ids")
-        arrays: dict[str, Any] = {"p_ids": data.positives[rows], "n_ids": n_ids, "rows": rows}
-        arrays["scores"] = None if data.scores is None else data.scores[rows]
-        arrays["q_ids"] = None if self.query_ids is None else self.query_ids[rows]
+        arrays = {"p_ids": data.positives, "n_ids": data.negatives, "scores": data.scores}
+        arrays |= {"q_ids": self.query_ids, "rows": np.arange(len(data))}
         named: dict[str, Any] = {
-            name: None if array is None else torch.from_numpy(array).to(self.device)
+            name: None if array is None else torch.from_numpy(array[rows]).to(self.device)
             for name, array in arrays.items()
             if name in self.named
         }
@@ -279,8 +272,8 @@ class _Step:
 
     def _log_geometry(self, q: Tensor, p: Tensor) -> None:
         x, y = (nn.functional.normalize(v.detach()[:GEOMETRY_ROWS], dim=-1) for v in (q, p))
-        both = (uniform(x) + uniform(y)) / 2
-        self.state.log({"align": float(align(x, y)), "uniform": float(both)})
+        both = float(uniform(x) + uniform(y)) / 2
+        self.state.log({"align": float(align(x, y)), "uniform": both})
 
 
 def on_scores(loss: Callable[..., Tensor], **options: Any) -> Callable[..., Tensor]:
@@ -301,17 +294,16 @@ def on_scores(loss: Callable[..., Tensor], **options: Any) -> Callable[..., Tens
         scores: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         if n is None or (taught and scores is None):
-            raise ValueError(
-                "data: this loss needs negatives, and a teacher's scores to learn from"
-            )
+            missing = "negatives, and a teacher's scores to learn from"
+            raise ValueError(f"data: this loss needs {missing}")
         student = rows_dot(q, torch.cat([p[:, None], n], 1))
         mask = torch.ones_like(student, dtype=torch.bool)
         if n_ids is not None:
             mask[:, 1:] = n_ids >= 0
         if "student" in names:
             return loss(student, scores, mask=mask, **options)
-        parts = (student,) if scores is None or not taught else (student, scores)
-        sides = [side for part in parts for side in (part[:, 0], part[:, 1:])]
+        given = (student, scores) if scores is not None and taught else (student,)
+        sides = [side for part in given for side in (part[:, 0], part[:, 1:])]
         return loss(*sides, mask=mask[:, 1:], **options)
 
     return call

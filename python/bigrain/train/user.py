@@ -23,30 +23,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-
-def wide(x: Tensor) -> Tensor:
-    """Return x in float32, or as it is when wider."""
-    return x if x.dtype == torch.float64 else x.float()
-
-
-def masked_softmax(logits: Tensor, mask: Tensor, dim: int) -> Tensor:
-    """Return softmax over `dim` where `mask` holds, 0 elsewhere; all 0 where it never holds."""
-    scores = wide(logits).masked_fill(~mask, -torch.inf)
-    top = scores.amax(dim, keepdim=True).detach().nan_to_num(neginf=0.0)
-    weights = torch.exp(scores - top)
-    return weights / weights.sum(dim, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
+from bigrain._checks import check_shape, require, require_choice
+from bigrain.train._tensors import masked_softmax, mean, wide
 
 
 def check_history(hist: Tensor, mask: Tensor, dim: int | None = None) -> None:
     """Raise ValueError or TypeError unless hist is (b, L, d) and mask (b, L) bool."""
-    if hist.ndim != 3 or (dim is not None and hist.shape[2] != dim):
-        width = "d" if dim is None else dim
-        raise ValueError(f"hist: expected shape (b, L, {width}), found {tuple(hist.shape)}")
+    check_shape(hist, "hist", "b", "L", "d" if dim is None else dim)
     if mask.dtype != torch.bool:
         raise TypeError(f"mask: expected bool, True where an item is, found {mask.dtype}")
-    if mask.shape != hist.shape[:2]:
-        expected = tuple(hist.shape[:2])
-        raise ValueError(f"mask: expected shape {expected} of hist, found {tuple(mask.shape)}")
+    check_shape(mask, "mask", *hist.shape[:2])
 
 
 class AttnPool(nn.Module):
@@ -65,7 +51,7 @@ class AttnPool(nn.Module):
     def forward(self, hist: Tensor, mask: Tensor) -> Tensor:
         """Return (b, d) users of (b, L, d) items and their (b, L) bool mask."""
         check_history(hist, mask, self.layer.in_features)
-        weights = masked_softmax(self.logits(hist), mask, 1).to(hist.dtype)
+        weights = masked_softmax(self.logits(hist), mask)[0].to(hist.dtype)
         return torch.einsum("bl,bld->bd", weights, hist)
 
 
@@ -84,7 +70,7 @@ class ComiRecSA(nn.Module):
         """Return users (b, G, d) and active (b, G), all True for a user with any item."""
         check_history(hist, mask, self.layer.in_features)
         logits = self.heads(torch.tanh(self.layer(hist)))
-        weights = masked_softmax(logits, mask[:, :, None], 1).to(hist.dtype)
+        weights = masked_softmax(logits, mask[:, :, None])[0].to(hist.dtype)
         users = torch.einsum("blg,bld->bgd", weights, hist)
         return users, mask.any(1)[:, None].expand(users.shape[:2])
 
@@ -95,11 +81,9 @@ def item_basis(items: Tensor, channels: int, seed: int = 0) -> Tensor:
     The least is at the span of the top right singular vectors, whichever way it is turned; a
     random turn (by seed) keeps the first channel from taking every item.
     """
-    if items.ndim != 2 or not 1 <= channels <= min(items.shape):
-        raise ValueError(
-            f"channels: expected 1 to {min(items.shape)}, the smaller side of items "
-            f"{tuple(items.shape)}, found {channels}"
-        )
+    check_shape(items, "items", "n", "d")
+    most = f"1 to {min(items.shape)}, the smaller side of items {tuple(items.shape)}"
+    require(1 <= channels <= min(items.shape), "channels", most, channels)
     top = torch.linalg.svd(wide(items), full_matrices=False)[2][:channels]
     random = torch.randn(channels, channels, generator=torch.Generator().manual_seed(seed))
     turn = torch.linalg.qr(random.to(top))[0]
@@ -134,7 +118,7 @@ class Octopus(nn.Module):
         logits = wide(hist) @ wide(self.channels).T
         channel = logits.argmax(-1).masked_fill(~mask, -1)
         members = channel[:, :, None] == torch.arange(len(self.channels), device=hist.device)
-        weights = masked_softmax(logits, members, 1).to(hist.dtype)
+        weights = masked_softmax(logits, members)[0].to(hist.dtype)
         count = members.sum(1)
         return torch.einsum("blg,bld->bgd", weights, hist), count > 0, count
 
@@ -166,8 +150,7 @@ class HashInterest(nn.Module):
 
     def __init__(self, bits: int, dim: int, *, seed: int = 0, slope: float = 4.0) -> None:
         super().__init__()
-        if not 1 <= bits <= 31:
-            raise ValueError(f"bits: expected 1 to 31, as codes are int32, found {bits}")
+        require(1 <= bits <= 31, "bits", "1 to 31, as codes are int32", bits)
         planes = torch.randn(bits, dim, generator=torch.Generator().manual_seed(seed))
         if bits <= dim:
             planes = torch.linalg.qr(planes.T)[0].T
@@ -189,8 +172,7 @@ class HashInterest(nn.Module):
         soft = torch.tanh(self.slope * margins)
         bits = signs + (soft - soft.detach())
         shared = torch.sign(torch.einsum("blg,blk->bgk", belongs.to(signs), signs))
-        member = (1 + shared[:, None] * bits[:, :, None]).div(2).prod(-1)
-        member = member * mask[:, :, None]
+        member = (1 + shared[:, None] * bits[:, :, None]).div(2).prod(-1) * mask[:, :, None]
         weights = member / member.sum(1, keepdim=True).clamp_min(1.0)
         users = torch.einsum("blg,bld->bgd", weights.to(hist.dtype), hist)
         active = belongs.any(1)
@@ -222,24 +204,21 @@ def multi_interest(
     Returns:
         Scalar mean over users with an active vector; 0 if there are none.
     """
-    if mode not in ("closest", "soft"):
-        raise ValueError(f'mode: expected "closest" or "soft", found {mode!r}')
-    if neg.ndim not in (2, 3) or neg.shape[-1] != users.shape[-1]:
-        raise ValueError(f"neg: expected shape (S, d) or (b, S, d), found {tuple(neg.shape)}")
+    require_choice(mode, "mode", "closest", "soft")
+    fine = neg.ndim in (2, 3) and neg.shape[-1] == users.shape[-1]
+    require(fine, "neg", "shape (S, d) or (b, S, d)", tuple(neg.shape))
     u, t, n = wide(users), wide(target), wide(neg)
     products = torch.einsum("bgd,bd->bg", u, t)
     if mode == "closest":
         best = products.detach().masked_fill(~active, -torch.inf).argmax(1)
         read = u[torch.arange(len(u), device=u.device), best]
     else:
-        read = torch.einsum("bg,bgd->bd", masked_softmax(products / tau, active, 1), u)
+        read = torch.einsum("bg,bgd->bd", masked_softmax(products / tau, active)[0], u)
     negatives = read @ n.T if n.ndim == 2 else torch.einsum("bd,bsd->bs", read, n)
     logits = torch.cat([(read * t).sum(-1, keepdim=True), negatives], 1) / tau
     if log_q is not None:
         logits = logits - wide(log_q)
-    live = active.any(1)
-    losses = torch.logsumexp(logits, 1) - logits[:, 0]
-    return losses.where(live, 0).sum() / live.sum().clamp_min(1)
+    return mean(torch.logsumexp(logits, 1) - logits[:, 0], active.any(1))
 
 
 class QuotaNet(nn.Module):
@@ -270,11 +249,10 @@ def quota(r_logits: Tensor, active: Tensor, g_star: Tensor) -> Tensor:
     Users without an active vector count for nothing; 0 if there are no others.
     """
     live = active.any(1)
-    if not bool(active[live, g_star[live]].all()):
-        raise ValueError("g_star: expected an active vector per user, found an inactive one")
-    logits = wide(r_logits).masked_fill(~active, -torch.inf)[live]
-    losses = functional.cross_entropy(logits, g_star[live], reduction="sum")
-    return losses / live.sum().clamp_min(1)
+    fine = active[live, g_star[live]].all()
+    require(fine, "g_star", "an active vector per user", "an inactive one")
+    log = masked_softmax(r_logits, active)[1]
+    return mean(-log.gather(1, g_star.clamp_min(0)[:, None])[:, 0], live)
 
 
 def serving_quota(r_logits: Tensor, active: Tensor, total: int, alpha: float = 1.0) -> Tensor:
@@ -284,9 +262,8 @@ def serving_quota(r_logits: Tensor, active: Tensor, total: int, alpha: float = 1
     whose rows sum to N, 0 without active vectors: floors first, then one each to the largest
     remainders, ties to the lower vector.
     """
-    if total < 0:
-        raise ValueError(f"total: expected 0 or more candidates, found {total}")
-    exact = masked_softmax(alpha * r_logits.detach().double(), active, 1) * total
+    require(total >= 0, "total", "0 or more candidates", total)
+    exact = masked_softmax(alpha * r_logits.detach().double(), active)[0] * total
     floors = exact.floor().long()
     left = torch.where(active.any(1), total, 0) - floors.sum(1)
     order = (exact - floors).masked_fill(~active, -1.0).argsort(stable=True, dim=1, descending=True)
