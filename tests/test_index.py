@@ -263,7 +263,7 @@ def test_tune_finds_the_width_and_search_uses_it(metric: str, tmp_path: Path) ->
     assert report.recall >= 0.9
     assert report.queries == 250
     assert list(report.curve) == sorted(report.curve, key=lambda point: point.recall)
-    assert (report.width, report.rerank, report.recall) in report.curve
+    assert (report.width, report.rerank, report.recall, report.slack) in report.curve
     path = tmp_path / "tuned"
     index.save(path)
     opened = Index.open(path)

@@ -37,6 +37,8 @@ SHAPES = {  # metric, dtype, dimension, vectors, dimension of the codes
     ],
     # Trained codes.
     "1.3": [("l2", "float32", 6, N, None), ("cosine", "float16", 5, N, None)],
+    # A curve with slack.
+    "1.4": [("l2", "uint8", 7, N, None), ("cosine", "float32", 6, N, None)],
 }
 
 
