@@ -13,9 +13,8 @@
 //     such points are read in the end, nearest first, until none can be among the answers.
 //   - All records of a page that was read are scored exactly, and those that are candidates are
 //     expanded like the one asked for (Starling, SIGMOD 2024).
-//   - A walk may end by distance: once the next candidate is farther than the k-th nearest vector
-//   by
-//     a given factor (Al-Jazzazi et al., NeurIPS 2025, on codes there and exact distances here).
+//   - A walk may end by distance: once the next candidate is farther, by a given factor, than the
+//     k-th nearest vector read (Al-Jazzazi et al., NeurIPS 2025; search/greedy.h has it on codes).
 //   - Where rows and vectors lie apart, all vectors are read in the end.
 //
 // A walk is processed in the order in which it asked, if `deterministic`: then the same query gives
