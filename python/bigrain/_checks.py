@@ -73,14 +73,19 @@ def check_limit(value: Any, name: str) -> int:
     return check_integer(value, name, least, most)
 
 
-def check_fraction(value: Any, name: str) -> float:
-    """Return `value` as a float in (0, 1]."""
+def check_number(value: Any, name: str) -> float:
+    """Return `value` as a float."""
     if isinstance(value, bool):
         raise TypeError(f"{name}: expected a number, found a bool")
     try:
-        number = float(value)
+        return float(value)
     except (TypeError, ValueError):
         raise TypeError(f"{name}: expected a number, found {value!r}") from None
+
+
+def check_fraction(value: Any, name: str) -> float:
+    """Return `value` as a float in (0, 1]."""
+    number = check_number(value, name)
     if not 0.0 < number <= 1.0:
         raise ValueError(f"{name}: expected above 0 and at most 1, found {number}")
     return number
@@ -88,12 +93,7 @@ def check_fraction(value: Any, name: str) -> float:
 
 def check_slack(value: Any) -> float:
     """Return `value` as a float of at least 0."""
-    if isinstance(value, bool):
-        raise TypeError("slack: expected a number or None, found a bool")
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"slack: expected a number or None, found {value!r}") from None
+    number = check_number(value, "slack")
     if not number >= 0.0:
         raise ValueError(f"slack: expected at least 0, found {number}")
     return number
@@ -104,12 +104,7 @@ def check_alpha(value: Any, metric: str) -> float:
     least, default, most = _core.LIMITS["alpha_ip" if metric == "ip" else "alpha"]
     if value is None:
         return cast(float, default)
-    if isinstance(value, bool):
-        raise TypeError("alpha: expected a number, found a bool")
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"alpha: expected a number, found {value!r}") from None
+    number = check_number(value, "alpha")
     if not least <= number <= most:
         raise ValueError(f"alpha: expected {least} to {most} for metric {metric!r}, found {number}")
     return number

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bigrain import _core
-from bigrain._checks import Metric, check_integer, check_metric
+from bigrain._checks import Metric, check_integer, check_metric, check_number
 from bigrain._progress import Progress, reporting
 from bigrain.quant import _base
 from bigrain.quant._rotated import RotatedQuantizer
@@ -19,12 +19,7 @@ MIN_BITS, MAX_BITS = 1, 8
 
 def check_epsilon(value: Any) -> float:
     """Return a number of standard errors: finite and at least 0."""
-    if isinstance(value, bool):
-        raise TypeError("epsilon: expected a number, found a bool")
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"epsilon: expected a number, found {value!r}") from None
+    number = check_number(value, "epsilon")
     if not (math.isfinite(number) and 0 <= number <= 1e6):
         raise ValueError(f"epsilon: expected 0 to 1e6, found {number}")
     return number
